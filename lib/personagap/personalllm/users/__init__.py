@@ -1,4 +1,4 @@
-"""Simulated users: populations from reward models, what they like, and whose opinions they have."""
+"""Simulated users: populations of weighted reward models, their preferences and their opinions."""
 
 from personagap import _arguments
 from personagap.datasets.personalllm import REWARD_MODELS

@@ -1,9 +1,8 @@
-"""Reward models whose authors published a class of their own: a language model and one linear map
-of its last state.
+"""Reward models that transformers has no class for: a language model and a linear head on the
+hidden state of the last token that is not padding.
 
-The state is that of the last token which is not padding. Layout of the weights:
-LAION-AI/Open-Assistant, ``model_training/models/reward_model.py``; PKU-Alignment/safe-rlhf,
-``safe_rlhf/models/score_model``.
+The layout of the weights follows LAION-AI/Open-Assistant, ``model_training/models/reward_model.py``
+and PKU-Alignment/safe-rlhf, ``safe_rlhf/models/score_model``.
 """
 
 import transformers as hf
@@ -12,18 +11,19 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 
 class GPTNeoXRewardConfig(hf.GPTNeoXConfig):
-    """GPT-NeoX under the name that Open-Assistant gave its reward models."""
+    """GPT-NeoX under the model type that Open-Assistant gave its reward models."""
 
     model_type = "gpt_neox_reward_model"
 
 
 def _scores(head: nn.Linear, states, attention_mask) -> SequenceClassifierOutput:
+    # The cumulative count of tokens is largest at the last token that is not padding.
     last = (attention_mask * attention_mask.cumsum(1)).argmax(1)
     return SequenceClassifierOutput(logits=head(states[range(len(last)), last]))
 
 
 class GPTNeoXRewardModel(hf.GPTNeoXPreTrainedModel):
-    """The two pythia reward models of Open-Assistant (``pooling`` "last")."""
+    """The two Pythia reward models of Open-Assistant (``pooling`` "last")."""
 
     config_class = GPTNeoXRewardConfig
 
@@ -38,7 +38,9 @@ class GPTNeoXRewardModel(hf.GPTNeoXPreTrainedModel):
 
 
 class LlamaForScore(hf.LlamaPreTrainedModel):
-    """Beaver's reward and cost models; scores not normalised (``do_normalize`` false)."""
+    """Beaver's reward and cost models, with scores that are not normalised (``do_normalize``
+    false).
+    """
 
     _keys_to_ignore_on_load_unexpected = [r"normalizer\..*", r"lm_head\..*"]  # noqa: RUF012 as in the parent
 
@@ -53,7 +55,7 @@ class LlamaForScore(hf.LlamaPreTrainedModel):
 
 
 hf.AutoConfig.register(GPTNeoXRewardConfig.model_type, GPTNeoXRewardConfig)
-#: Class by the name in a model's ``config.json``; beaver's was renamed once.
+#: Name of the architecture in a model's ``config.json`` → class; Beaver's was renamed once.
 CLASSES = {
     "GPTNeoXRewardModel": GPTNeoXRewardModel,
     "LlamaForScore": LlamaForScore,

@@ -1,4 +1,4 @@
-"""Whose opinions simulated users have: representativeness on OpinionQA (arXiv 2409.20296, §3.3)."""
+"""Representativeness of the opinions of simulated users on OpinionQA (arXiv 2409.20296, §3.3)."""
 
 from itertools import product
 from typing import Unpack
@@ -11,27 +11,27 @@ from personagap.errors import UserError, expect, explained
 from personagap.gap.resampling import How, resample
 from personagap.results import require, result
 
-#: What the distance of two answers is divided by: the range of the ordinals, as OpinionQA does, or
-#: the number of options less one, as PersonalLLM does for itself. They differ where a midpoint was
-#: inserted (P5).
+#: Denominators of the distance between two answers: the range of the ordinals, as in OpinionQA, or
+#: the number of options less one, as in PersonalLLM for its own users. They differ where a midpoint
+#: was inserted (P5).
 DISTANCES = ("max−min", "options−1")
 
 
 def simulated_opinions(opinions: Opinions, weights: pd.DataFrame) -> pd.DataFrame:
-    """Answers of simulated users and of what they are to be compared with:
+    """Return the distributions of answers of simulated users and of comparators:
     ``model question distribution``.
 
-    A user's answer is the weighted mean of the reward models' answers, as places on the scale,
-    moved to the nearest option (the first of two as near), which pulls to the middle. The
-    comparators: "uniform" over the options, "reward models, one vote each", and each reward model
-    alone.
+    A user's answer is the weighted mean of the reward models' answers on the ordinal scale, rounded
+    to the nearest option (to the first of two equally near), which favours middle options. The
+    comparators are "uniform" over the options, "reward models, one vote each", and each reward
+    model alone.
 
     Parameters
     ----------
     opinions : ``datasets.load_opinions`` with answers of reward models.
     weights : users × reward models.
 
-    `UserError`: the answers lack a reward model that the users weigh, or are absent.
+    `UserError`: answers of reward models are missing, or lack a reward model of ``weights``.
     """
     if opinions.answers is None:
         remedy = "add opinionqa/reward_model_answers.csv"
@@ -44,14 +44,14 @@ def simulated_opinions(opinions: Opinions, weights: pd.DataFrame) -> pd.DataFram
         raise UserError(f"reward model {name!r} has not answered every question: add its answers")
     rows = []
     for question, ordinal in options.loc[answers.index].items():
-        given = answers.loc[question, list(weights)].to_numpy()
-        mean = weights.to_numpy() @ given
-        # A survey offers options and no places between them.
-        snapped = ordinal[np.abs(ordinal - mean[:, None]).argmin(axis=1)]
-        chosen = {"simulated users": snapped, "reward models, one vote each": given}
-        chosen |= {f"{name} alone": given[[i]] for i, name in enumerate(weights)}
-        for name, each in chosen.items():
-            rows.append((name, question, (each[:, None] == ordinal).mean(axis=0)))
+        votes = answers.loc[question, list(weights)].to_numpy()
+        mean = weights.to_numpy() @ votes
+        # Users must choose an option; a survey has no answers in between.
+        nearest = ordinal[np.abs(ordinal - mean[:, None]).argmin(axis=1)]
+        chosen = {"simulated users": nearest, "reward models, one vote each": votes}
+        chosen |= {f"{name} alone": votes[[i]] for i, name in enumerate(weights)}
+        for name, options_chosen in chosen.items():
+            rows.append((name, question, (options_chosen[:, None] == ordinal).mean(axis=0)))
         rows.append(("uniform", question, np.full(len(ordinal), 1 / len(ordinal))))
     return pd.DataFrame(rows, columns=["model", "question", "distribution"])
 
@@ -59,18 +59,19 @@ def simulated_opinions(opinions: Opinions, weights: pd.DataFrame) -> pd.DataFram
 def representativeness(
     people: pd.DataFrame, models: pd.DataFrame, **how: Unpack[How]
 ) -> pd.DataFrame:
-    """1 − mean over questions of normalised Wasserstein distance to each group (OpinionQA, eq. 2).
+    """Estimate 1 − the mean over questions of the normalised Wasserstein distance to each group
+    (OpinionQA, eq. 2).
 
     Parameters
     ----------
     people : ``Opinions.people``.
-    models : ``model question distribution``; questions that a model lacks are left out for it.
-    how : of the intervals, which resample the questions.
+    models : ``model question distribution``; questions that a model lacks are left out of its mean.
+    how : options of the intervals, which resample the questions.
 
     Returns
     -------
-    `results`, with the keys ``model attribute group distance``, in [0, 1]; one row for each of
-    ``DISTANCES``.
+    `results` in [0, 1], with the keys ``model attribute group distance``, where ``distance`` is one
+    of ``DISTANCES``.
     """
     require(people, "people", "attribute", "group", "question", "ordinal", "distribution")
     require(models, "models", "model", "question", "distribution")
@@ -79,18 +80,19 @@ def representativeness(
     people, models = people.assign(code=group), models.assign(code=model)
     answers = dict(list(models.groupby("question")))
     both = people[people["question"].isin(answers)]
-    asked = list(both.groupby("question", sort=False))
-    expect(asked, "answers to questions of the people", models=models)
-    # NaN where a model or a group has no answer: left out of its mean, not counted as far.
-    near = np.full((len(asked), len(names), len(groups), len(DISTANCES)), np.nan)
-    for number, (question, rows) in enumerate(asked):
-        given = answers[question]
+    questions = list(both.groupby("question", sort=False))
+    expect(questions, "answers to questions of the people", models=models)
+    # NaN where a model or a group has no answer, to be left out of the mean.
+    similarity = np.full((len(questions), len(names), len(groups), len(DISTANCES)), np.nan)
+    for number, (question, rows) in enumerate(questions):
+        of_models = answers[question]
         with explained(f"question {question!r}", "give a share for each of its options"):
-            near[number][np.ix_(given["code"], rows["code"])] = _near(rows, given)
-    flat = near.reshape(len(asked), -1)
-    questions = pd.MultiIndex.from_arrays([range(len(asked))], names=["question"])
+            cells = np.ix_(of_models["code"], rows["code"])
+            similarity[number][cells] = _similarity(rows, of_models)
+    flat = similarity.reshape(len(questions), -1)
+    index = pd.MultiIndex.from_arrays([range(len(questions))], names=["question"])
     how = {"cluster": "question", **how}
-    drawn = resample(questions, **how)
+    drawn = resample(index, **how)
     total, n = drawn.totals(np.nan_to_num(flat)), drawn.totals((~np.isnan(flat)).astype(float))
     mean = np.divide(total, n, out=np.full_like(total, np.nan), where=n > 0)
     keys = [(name, *pair, distance) for name, pair, distance in product(names, groups, DISTANCES)]
@@ -100,19 +102,20 @@ def representativeness(
 
 
 def survey(opinions: Opinions, weights: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
-    """`representativeness` of the survey's language models, and of simulated users if reward models
-    answered it.
+    """Estimate the `representativeness` of the survey's language models and, if reward models
+    answered the survey, of simulated users.
     """
     simulated = [] if opinions.answers is None else [simulated_opinions(opinions, weights)]
     return representativeness(opinions.people, pd.concat([opinions.models, *simulated]), **how)
 
 
-def _near(people: pd.DataFrame, models: pd.DataFrame) -> np.ndarray:
-    """1 − distance on one question: (models, groups, distances)."""
+def _similarity(people: pd.DataFrame, models: pd.DataFrame) -> np.ndarray:
+    """Return 1 − the normalised distance on one question: (models, groups, distances)."""
     ordinal = people["ordinal"].iloc[0]
     order = np.argsort(ordinal)
     human, model = (
         np.stack(table["distribution"])[:, order].cumsum(axis=1) for table in (people, models)
     )
-    far = (np.abs(model[:, None] - human)[..., :-1] * np.diff(ordinal[order])).sum(axis=-1)
-    return 1 - far[..., None] / np.array([np.ptp(ordinal), len(ordinal) - 1])
+    # In one dimension, the Wasserstein distance is the area between the cumulative distributions.
+    distance = (np.abs(model[:, None] - human)[..., :-1] * np.diff(ordinal[order])).sum(axis=-1)
+    return 1 - distance[..., None] / np.array([np.ptp(ordinal), len(ordinal) - 1])

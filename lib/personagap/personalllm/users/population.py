@@ -1,4 +1,4 @@
-"""Simulated users: weighted reward models, and how they vote (arXiv 2409.20296, §2)."""
+"""Simulated users as weighted reward models, and their votes (arXiv 2409.20296, §2)."""
 
 from collections.abc import Sequence
 from numbers import Real
@@ -10,30 +10,31 @@ from personagap import published
 from personagap.errors import UserError, at_least, expect
 from personagap.results import generator
 
-#: Numbers held at a time when a large population scores many responses (8 MB of float64).
+#: Scores computed at a time when a large population scores many responses (8 MB of float64).
 CHUNK = 1_000_000
 
 
 def dirichlet(
     n: int, alpha: float, seed: int | Sequence[int], reward_models: Sequence[str]
 ) -> pd.DataFrame:
-    """Draw users whose weights are Dirichlet(α, …, α): small α, users of one reward model; large α,
-    all alike.
+    """Draw the weights of ``n`` users from Dirichlet(α, …, α).
 
-    DataFrame ``n`` users × reward models sorted by name (P2); rows sum to one. In the paper α is
-    0.01, 0.05 and 0.1.
+    With a small α each user follows a single reward model; with a large α all users are alike. In
+    the paper α is 0.01, 0.05 and 0.1. Returns a DataFrame, users × reward models sorted by name
+    (P2); rows sum to one.
 
     Examples
     --------
     >>> dirichlet(2, 0.5, 0, ["b", "a"]).round(2).to_numpy().tolist()
     [[0.18, 0.82], [1.0, 0.0]]
     """
-    # Of an α next to 0 the logarithms below are infinite.
+    # For α very close to 0 the logarithms below are infinite.
     if not (isinstance(alpha, Real) and 1e-9 <= alpha < np.inf):
         raise UserError(f"alpha is {alpha}: give a number above 0, such as 0.05")
     at_least(1, n=n, reward_models=len(reward_models))
     names = sorted(reward_models)
-    # By logarithms: gamma variates of so small a shape underflow to 0, and 0/0 is no weight (P13).
+    # Logarithms of gamma variates, as with such small shapes the variates underflow to 0, and the
+    # weights would be 0/0 (P13). Gamma(α) has the distribution of Gamma(α + 1) · U^(1/α).
     rng = generator(seed)
     size = n, len(names)
     log = np.log(rng.gamma(alpha + 1, size=size)) + np.log(rng.random(size)) / alpha
@@ -43,10 +44,11 @@ def dirichlet(
 
 
 def rewards(table: pd.DataFrame, normalization: str = "raw") -> np.ndarray:
-    """Rewards as an array, in the order of ``table.attrs["reward_models"]`` (sorted by name).
+    """Return rewards as an array, in the order of ``table.attrs["reward_models"]`` (sorted by
+    name).
 
-    The paper states no normalisation, and its code uses several (P2); spreads differ twofold
-    between reward models, so it decides how much each counts.
+    The paper states no normalisation, and its code uses several (P2). It decides how much each
+    reward model counts, as their standard deviations differ twofold.
 
     Parameters
     ----------
@@ -58,8 +60,8 @@ def rewards(table: pd.DataFrame, normalization: str = "raw") -> np.ndarray:
     -------
     (prompts, 8, reward models).
 
-    `UserError`: unknown normalization, or no published constants for these reward models; a prompt
-    without all its responses in order; a reward model that tells no responses apart.
+    `UserError`: an unknown normalization, or no published constants for these reward models; a
+    prompt without all its responses in order; a reward model that rewards all responses equally.
     """
     if table.empty:
         raise UserError("no prompts to take rewards of: split is 'train' or 'test'")
@@ -67,7 +69,7 @@ def rewards(table: pd.DataFrame, normalization: str = "raw") -> np.ndarray:
         remedy = "list them, sorted by name, in table.attrs['reward_models']"
         raise UserError(f"no reward models named, perhaps lost when tables were joined: {remedy}")
     names, size = list(table.attrs["reward_models"]), table["response"].nunique()
-    # Or responses to several prompts would be taken for those to one.
+    # Reshaping a table with gaps would mix the responses to different prompts.
     first = table.iloc[np.arange(len(table)) // size * size]
     place = table["response"].to_numpy() == np.resize(table["response"].iloc[:size], len(table))
     if len(table) % size or not (place & (table["prompt"].values == first["prompt"].values)).all():
@@ -94,36 +96,38 @@ def rewards(table: pd.DataFrame, normalization: str = "raw") -> np.ndarray:
 
 
 def scores(weights: pd.DataFrame | np.ndarray, rewards: np.ndarray) -> np.ndarray:
-    """What each user thinks of each response: Σ over reward models of weight × reward (eq. 1).
+    """Return each user's score of each response, Σ over reward models of weight × reward (eq. 1).
 
-    (users, reward models) and (prompts, responses, reward models) → (users, prompts, responses); of
-    a large population give a few users at a time.
+    ``weights`` are (users, reward models), ``rewards`` (prompts, responses, reward models) and the
+    scores (users, prompts, responses); to save memory, pass a few users at a time.
     """
     flat = rewards.reshape(-1, rewards.shape[-1])
     return (_weights(weights, rewards) @ flat.T).reshape(-1, *rewards.shape[:2])
 
 
 def winners(weights: pd.DataFrame | np.ndarray, rewards: np.ndarray) -> np.ndarray:
-    """Each user's favourite response to each prompt, the first where several tie: (users, prompts).
+    """Return each user's favourite response to each prompt, the first of several that tie: (users,
+    prompts).
 
-    Works through the users in chunks, so memory does not grow with the population.
+    Users are processed in chunks, so temporary memory does not grow with the population.
     """
     weights = _weights(weights, rewards)
     step = max(1, CHUNK // max(1, rewards[..., 0].size))
     chosen = np.empty((len(weights), len(rewards)), dtype=np.int8)
     for start in range(0, len(weights), step):
-        some = slice(start, start + step)
-        chosen[some] = scores(weights[some], rewards).argmax(axis=-1)
+        chunk = slice(start, start + step)
+        chosen[chunk] = scores(weights[chunk], rewards).argmax(axis=-1)
     return chosen
 
 
 def vote_shares(winners: np.ndarray, responses: int = 8) -> np.ndarray:
-    """Share of the users that vote for each response: (prompts, responses)."""
+    """Return the share of users that vote for each response: (prompts, responses)."""
     return np.stack([(winners == response).mean(axis=0) for response in range(responses)], axis=-1)
 
 
 def _weights(weights: pd.DataFrame | np.ndarray, rewards: np.ndarray) -> np.ndarray:
-    # Rewards are in the order of the names; an array has its own.
+    """Return the weights as an array, checked against the shape and values of the rewards."""
+    # Rewards are in the order of the sorted names; an array of weights must be in it already.
     if isinstance(weights, pd.DataFrame):
         weights = weights.sort_index(axis=1)
     values = np.asarray(weights, dtype=float)
@@ -134,13 +138,13 @@ def _weights(weights: pd.DataFrame | np.ndarray, rewards: np.ndarray) -> np.ndar
             f"weights of {values.shape[1]} reward models, rewards of {rewards.shape[-1]}: give "
             "the same"
         )
-    # Users of other sums would count more in whatever averages over them.
+    # Users whose weights sum to more than one would count more in averages over users.
     total = values.sum(axis=1)
     if not np.allclose(total, 1):
         user = np.abs(total - 1).argmax()
         remedy = "normalise them"
         raise UserError(f"user {user}: the weights sum to {total[user]:.3f}, not to one: {remedy}")
     expect((values >= 0).all(), "weights of 0 to 1", weights=weights)
-    # Or whatever is chosen would be the first.
+    # With NaN or infinite scores argmax would silently choose the first of them.
     expect(np.isfinite(rewards).all(), "finite numbers", rewards=rewards)
     return values

@@ -1,4 +1,4 @@
-"""Which features of a response simulated users like: one logistic regression per user (arXiv
+"""Logistic regressions, one per simulated user, of preferences on features of the responses (arXiv
 2409.20296, §3.2).
 """
 
@@ -19,7 +19,7 @@ from personagap.results import result
 #: Rank of the "losing" response: the worst in the paper's text, the fourth of eight in its code
 #: (P4).
 LOSING = {"paper": -1, "code": 3}
-#: Folds of prompts for held-out accuracy, and users fitted at a time.
+#: Folds of prompts for the held-out accuracy, and number of users fitted at a time.
 FOLDS, CHUNK = 5, 50
 
 
@@ -34,10 +34,11 @@ def regressions(
     """Regress winning (1) against losing (0) on features, user by user, and average over users.
 
     Features are standardised once over all responses, so that users share a scale (the authors
-    standardise per user). Without intercept, as there: the two classes are balanced. The interval
-    is that of the mean over users, from the sandwich variance clustered by prompt: users vote on
-    the same prompts, so a thousand simulated users are no more evidence than the prompts are. Of 40
-    prompts it covers in some 91 %, of 120 in 94 %.
+    standardise per user). There is no intercept, as in the authors' code: the two classes are
+    balanced. The interval of the mean over users uses the sandwich variance clustered by prompt:
+    users vote on the same prompts, so more simulated users add no evidence beyond that of the
+    prompts. A 95 % interval covers in about 91 % of simulations with 40 prompts, and in 94 % with
+    120.
 
     Parameters
     ----------
@@ -46,15 +47,15 @@ def regressions(
     weights : users × reward models.
     losing : "paper" (the worst response) or "code" (rank 4 of 8).
     ridge : L2 penalty ½ ridge ‖β‖², as 1/C in scikit-learn, for collinear features; 0: none.
-        Without it a user whose choices the features separate has no finite estimate: such users are
-        left out and counted.
+        Without a penalty, users whose choices the features separate have no finite estimate; they
+        are left out and counted.
 
     Returns
     -------
-    `results`, with the keys ``losing ridge feature``. Metric "coefficient", one row per feature:
+    `results`, with the keys ``losing ridge feature``. Metric "coefficient" has one row per feature:
     its mean over users, with the quartiles ``q1 q3``, the variance inflation factor ``vif``, and
-    how many users are ``separable``. Metric "accuracy", one row of feature "all": held out by whole
-    prompts, with a penalty of 0.001 at least; chance is 0.5.
+    the number of ``separable`` users. Metric "accuracy" has one row, of feature "all": the accuracy
+    on held-out prompts, with a penalty of at least 0.001; chance is 0.5.
 
     `UserError`: without a penalty, no user has a finite estimate; or a feature is constant.
     """
@@ -73,38 +74,38 @@ def regressions(
         raise UserError(f"feature {spread.idxmin()!r} is the same in every response: drop it")
     x = ((features - features.mean()) / spread).to_numpy().reshape(*rewards.shape[:2], -1)
     fold = np.random.default_rng(seed).permutation(prompts) % FOLDS
-    coefficients, influence, right = [], np.zeros((prompts, x.shape[-1])), np.zeros(prompts)
+    coefficients, influence, accuracy = [], np.zeros((prompts, x.shape[-1])), np.zeros(prompts)
     for start in range(0, len(weights), CHUNK):
         order = scores(weights.iloc[start : start + CHUNK], rewards).argsort(axis=-1)[..., ::-1]
         win, lose = (x[np.arange(prompts), order[..., rank]] for rank in (0, LOSING[losing]))
-        beta, moved = _fit(win, lose, ridge)
+        beta, per_prompt = _fit(win, lose, ridge)
         coefficients.append(beta)
-        influence += np.nansum(moved, axis=0)
-        # Held out by whole prompts, whose two responses are one choice; a user whose choices a fold
-        # separates needs some penalty there.
-        right += _right(win, lose, fold, max(ridge, 1e-3)) / len(weights)
+        influence += np.nansum(per_prompt, axis=0)
+        # Whole prompts are held out, as the two responses to a prompt are one choice. The least
+        # penalty is for users whose choices the features separate in some training fold.
+        accuracy += _accuracy(win, lose, fold, max(ridge, 1e-3)) / len(weights)
     beta = np.concatenate(coefficients)
-    known = beta[~np.isnan(beta[:, 0])]
-    if not len(known):
+    finite = beta[~np.isnan(beta[:, 0])]
+    if not len(finite):
         remedy = "give a ridge above 0"
         raise UserError(f"regressions: these features separate every user's choices: {remedy}")
-    # The means over users are also means over prompts; under a penalty what they add does not sum
-    # to zero.
-    estimate, error = known.mean(axis=0), stats.sem(influence * prompts / len(known))
+    # A mean over users is also a mean over prompts of their influence, whose standard error is
+    # taken about its mean, as under a penalty the influences do not sum to zero.
+    estimate, error = finite.mean(axis=0), stats.sem(influence * prompts / len(finite))
     table = pd.DataFrame({"feature": features.columns, "estimate": estimate, "error": error})
-    table["n"] = len(known)
-    table[["q1", "q3"]] = np.quantile(known, [0.25, 0.75], axis=0).T
-    # The pseudo-inverse, as features that add up to another have no inverse at all: of those it
-    # gives a projection in place of 1.
+    table["n"] = len(finite)
+    table[["q1", "q3"]] = np.quantile(finite, [0.25, 0.75], axis=0).T
+    # Linearly dependent features have no inverse correlation matrix. Times the matrix, the
+    # pseudo-inverse gives a projection, whose diagonal is below 1 for these: their VIF is infinite.
     correlation = np.atleast_2d(np.corrcoef(x.reshape(-1, x.shape[-1]).T))
     inverse = np.linalg.pinv(correlation)
-    settled = np.diag(inverse @ correlation) < 1 - 1e-6
-    table["vif"] = np.where(settled, np.inf, np.diag(inverse))
+    dependent = np.diag(inverse @ correlation) < 1 - 1e-6
+    table["vif"] = np.where(dependent, np.inf, np.diag(inverse))
     table["metric"], table["unit"] = "coefficient", "log odds per sd"
-    table["separable"] = len(beta) - len(known)
-    accuracy = {"metric": "accuracy", "feature": "all", "unit": "share", "n": len(beta)}
-    accuracy |= {"estimate": right.mean(), "error": stats.sem(right)}
-    table = pd.concat([table, pd.DataFrame([accuracy])], ignore_index=True)
+    table["separable"] = len(beta) - len(finite)
+    row = {"metric": "accuracy", "feature": "all", "unit": "share", "n": len(beta)}
+    row |= {"estimate": accuracy.mean(), "error": stats.sem(accuracy)}
+    table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
     error = table.pop("error")
     table["ci_low"], table["ci_high"] = student(table["estimate"], error, prompts - 1, 0.95)
     same = {"losing": losing, "ridge": ridge, "method": "sandwich variance, clusters: prompt"}
@@ -118,11 +119,11 @@ def compare_regressions(
     losing: Sequence[str],
     **how,
 ) -> pd.DataFrame:
-    """`regressions` on several kinds of features, by name, and against several losing responses.
+    """Run `regressions` on several kinds of features and against several losing responses.
 
-    A further key, ``features``, names the kind; ``how`` holds ``ridge seed``. Features that are the
-    same in every response, as stop words of English in another language, are left out with a
-    warning.
+    ``kinds`` maps the name of a kind, a further key ``features`` of the results, to its features;
+    ``how`` holds ``ridge seed``. Features that are the same in every response, such as counts of
+    English stop words in another language, are left out with a warning.
     """
     if not losing or not set(losing) <= set(LOSING):
         raise UserError(f"losing is {losing!r}: give a list of {', '.join(LOSING)}")
@@ -130,8 +131,8 @@ def compare_regressions(
     for kind, x in kinds.items():
         same = x.columns[x.nunique() < 2]
         if len(same):
-            told = f"{kind} features that are the same in every response are left out"
-            warnings.warn(f"{told}: {', '.join(same)}", stacklevel=3)
+            notice = f"{kind} features that are the same in every response are left out"
+            warnings.warn(f"{notice}: {', '.join(same)}", stacklevel=3)
         if len(same) < x.shape[1]:
             varied[kind] = x.drop(columns=same)
     if not varied:
@@ -142,37 +143,38 @@ def compare_regressions(
 
 
 def _fit(win: np.ndarray, lose: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
-    """Newton's method for all users at once, on (users, prompts, features) each.
+    """Fit all users at once by Newton's method, on features (users, prompts, features) of the
+    winning and of the losing responses.
 
-    Coefficients (users, features) and what each prompt adds to them (users, prompts, features), NaN
-    for users where they do not converge.
+    Returns the coefficients (users, features) and the influence of each prompt on them (users,
+    prompts, features); both are NaN for users whose coefficients do not converge.
     """
     beta = np.zeros((len(win), win.shape[-1]))
     for _ in range(25):
-        # The least of a penalty keeps the curve invertible where none is asked for.
-        slope, curve = np.zeros_like(win), (ridge + 1e-9) * np.eye(win.shape[-1])
+        # A tiny penalty keeps the Hessian invertible if ``ridge`` is 0.
+        gradient, hessian = np.zeros_like(win), (ridge + 1e-9) * np.eye(win.shape[-1])
         for side, label in ((win, 1), (lose, 0)):
             p = expit(np.einsum("unp,up->un", side, beta))[..., None]
-            slope = slope + (label - p) * side
-            curve = curve + np.swapaxes(side * p * (1 - p), 1, 2) @ side
-        step = np.linalg.solve(curve, (slope.sum(axis=1) - ridge * beta)[..., None])[..., 0]
+            gradient = gradient + (label - p) * side
+            hessian = hessian + np.swapaxes(side * p * (1 - p), 1, 2) @ side
+        step = np.linalg.solve(hessian, (gradient.sum(axis=1) - ridge * beta)[..., None])[..., 0]
         beta = beta + step
         if np.abs(step).max() < 1e-8:
             break
-    # Where features separate the choices, the likelihood has no maximum and coefficients run away.
-    lost = (np.abs(step).max(axis=1) > 1e-4) | (np.abs(beta).max(axis=1) > 50)
-    moved = np.swapaxes(np.linalg.solve(curve, np.swapaxes(slope, 1, 2)), 1, 2)
-    beta[lost], moved[lost] = np.nan, np.nan
-    return beta, moved
+    # If features separate the choices, the likelihood has no maximum and coefficients diverge.
+    diverged = (np.abs(step).max(axis=1) > 1e-4) | (np.abs(beta).max(axis=1) > 50)
+    influence = np.swapaxes(np.linalg.solve(hessian, np.swapaxes(gradient, 1, 2)), 1, 2)
+    beta[diverged], influence[diverged] = np.nan, np.nan
+    return beta, influence
 
 
-def _right(win: np.ndarray, lose: np.ndarray, fold: np.ndarray, ridge: float) -> np.ndarray:
-    """Over users, the sum of the shares of a prompt's two responses that a fit to other prompts
-    tells: (prompts,).
+def _accuracy(win: np.ndarray, lose: np.ndarray, fold: np.ndarray, ridge: float) -> np.ndarray:
+    """Return, summed over users, the share of each prompt's two responses that a fit to the other
+    folds classifies correctly: (prompts,).
     """
-    right = np.zeros(len(fold))
+    accuracy = np.zeros(len(fold))
     for held in range(FOLDS):
         beta, _ = _fit(win[:, fold != held], lose[:, fold != held], ridge)
         odds = [np.einsum("unp,up->un", side[:, fold == held], beta) for side in (win, lose)]
-        right[fold == held] = ((odds[0] > 0).sum(axis=0) + (odds[1] <= 0).sum(axis=0)) / 2
-    return right
+        accuracy[fold == held] = ((odds[0] > 0).sum(axis=0) + (odds[1] <= 0).sum(axis=0)) / 2
+    return accuracy

@@ -7,11 +7,11 @@ from personagap.errors import UserError, at_least, explained
 from personagap.gap.tables import UNIT
 from personagap.results import require
 
-#: Whose tokenizer a model was used with, if not its own.
+#: Tokenizers of models that the authors did not use with their own.
 TOKENIZERS = {"mistral_raft": "mistralai/Mistral-7B-Instruct-v0.2"}
-#: Tokens that a model reads.
+#: Maximum number of tokens of a text.
 LONGEST = 8192
-#: Models whose score is a cost, released with the sign turned: higher is safer.
+#: Models that score a cost; their sign is reversed as in the released data, so higher is safer.
 COSTS = {"beaver_7b"}
 
 
@@ -24,21 +24,22 @@ def score_responses(
     ----------
     table : ``prompt_text text``, one row per response.
     models : name of the new column → folder or Hub name, such as one of ``users.REWARD_MODELS``;
-        the names there also choose tokenizer and sign.
-    batch_size : texts at a time. Padding moves scores a little: the authors score the data set at 1
-        and what models generate at 16, then compare the two (P21). Keep to one.
+        the names of these also select the tokenizer and the sign.
+    batch_size : number of texts at a time. Padding changes scores a little: the authors score the
+        data set with batches of 1 and generated responses with batches of 16, then compare the two
+        (P21). Use one size for both.
     device : where the models run, one after the other; "auto" is a GPU if there is one.
 
     Returns
     -------
-    ``table`` with a column of raw rewards per model; texts of more than `LONGEST` tokens are cut at
-    the end. The released scores are mostly of 8-bit models (P12), so those of full precision differ
-    from them.
+    ``table`` with a column of raw rewards per model; texts of more than `LONGEST` tokens are
+    truncated at the end. Scores in full precision differ from the released ones, most of which are
+    from 8-bit models (P12).
 
-    `UserError`: ``models`` is no dictionary of names; a model cannot be loaded, or does not give
+    `UserError`: ``models`` is not a dictionary of names; a model cannot be loaded, or does not give
     one score per text.
     """
-    named = isinstance(models, dict) and all(isinstance(each, str) for each in models.values())
+    named = isinstance(models, dict) and all(isinstance(name, str) for name in models.values())
     if not named:
         remedy = "give a name for each Hub name or folder, {NAME: FOLDER}"
         raise UserError(f"reward_models is {models!r}: {remedy}")
@@ -51,19 +52,19 @@ def score_responses(
 
 
 def score_pairs(pairs: pd.DataFrame, models: dict[str, str], device: str = "cpu") -> pd.DataFrame:
-    """Reward models as judges of pairs: the reward of the personalized response less that of the
-    generic one.
+    """Use reward models as judges of pairs: the label is the reward of the personalized response
+    less that of the generic one.
 
     Parameters
     ----------
-    pairs : items of the stage "response", of ``datasets.load_judgments``; a response that recurs is
+    pairs : items of the stage "response" from ``datasets.load_judgments``; repeated responses are
         scored once.
-    models, device : as of `score_responses`.
+    models, device : as in `score_responses`.
 
     Returns
     -------
     Judgments ``stage source user prompt item rater label rater_kind``, one row per pair and model,
-    for ``gap``.
+    for the functions of ``gap``.
     """
     columns = ["prompt_text", "text"]
     better, worse = (
@@ -80,13 +81,13 @@ def score_pairs(pairs: pd.DataFrame, models: dict[str, str], device: str = "cpu"
 
 
 def format_pair(tokenizer, prompt: str, response: str) -> str:
-    """What a reward model reads: its chat template without the opening token, else "User:
-    …\\nAssistant: …".
+    """Format a prompt and a response for a reward model: by its chat template without the
+    beginning-of-sequence token, or as "User: …\\nAssistant: …" if it has no template.
     """
     if not tokenizer.chat_template:
         return f"User: {prompt}\nAssistant: {response}"
     chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
-    # The tokenizer puts the token itself, and a second one moves the score (S9).
+    # The tokenizer adds the token itself, and a second one would change the score (S9).
     text = tokenizer.apply_chat_template(chat, tokenize=False)
     return text.removeprefix(tokenizer.bos_token or "")
 
@@ -105,7 +106,8 @@ def _score(
     scores, cut = [], {"padding": True, "truncation": True, "max_length": LONGEST}
     pairs = list(zip(table["prompt_text"], table["text"], strict=True))
     remedy = "score with its own code and add the column"
-    # A template that fails, no token to fill up with, more tokens than the model has places for.
+    # Possible errors: the chat template fails, there is no padding token, or the text has more
+    # tokens than the model has positions.
     with explained(f"reward model {name}: {source} cannot score these texts", remedy):
         texts = [format_pair(tokenizer, *pair) for pair in pairs]
         for start in range(0, len(texts), batch_size):
@@ -120,19 +122,19 @@ def _score(
 
 
 def _load(name: str, source: str):
-    """Tokenizer and reward model."""
+    """Load the tokenizer and the reward model; `UserError` if it has not one raw score per text."""
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     from personagap.models import loading
 
-    # Loads the classes, which takes seconds.
+    # Imported here, as it imports the model classes of transformers, which takes seconds.
     from personagap.personalllm.users import heads
 
     with explained(f"reward model {name}: cannot load {source}", "check name and network"):
         config = AutoConfig.from_pretrained(source)
         kind = (config.architectures or ["no model"])[0]
         plain = kind.endswith("ForSequenceClassification") and config.num_labels == 1
-        # Another pooling, or a normalised score, would be another number under the same name.
+        # With another pooling or a normalised score, the same name would mean a different score.
         normalized = getattr(config, "do_normalize", False)
         raw = getattr(config, "pooling", "last") == "last" and not normalized
         if not (plain or (kind in heads.CLASSES and raw)):
@@ -143,7 +145,7 @@ def _load(name: str, source: str):
         tokenizer = AutoTokenizer.from_pretrained(TOKENIZERS.get(name, source))
         model_class = heads.CLASSES.get(kind, AutoModelForSequenceClassification)
         model = loading.from_pretrained(model_class, source, dtype="auto")
-    # Without it a batch of several texts cannot be filled up.
+    # Batches of several texts need a padding token.
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     return tokenizer, model
