@@ -360,7 +360,7 @@ def test_histories_stay_with_their_users(tmp_path):
     assert told == [["c.", "USER: I bake."], ["e.", "USER: I sing."]]
     # Not another's in the place of what is not there.
     none = pd.Series(dtype=object)
-    for ask in (extraction.asked, lambda _, *given: remedies.profiles(given[0], none, given[1])):
+    for ask in (extraction.requests, lambda _, *given: remedies.profiles(given[0], none, given[1])):
         with pytest.raises(UserError, match=r"no conversations of user 'u03': add them"):
             ask("verify", items, histories)
 

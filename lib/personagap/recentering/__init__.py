@@ -1,4 +1,6 @@
-"""What only arXiv 2606.06614 (Re-Centering Humans) needs: its three stages, numbers and words."""
+"""Code that only arXiv 2606.06614 (Re-Centering Humans) needs: its three stages (extraction,
+relevance, response), and the figures, published numbers and verdicts of its notebooks.
+"""
 
 from personagap._submodules import on_demand
 

@@ -1,6 +1,4 @@
-"""Relevance of a user's attributes to a prompt: judged by a model, and by retrieval, the baseline
-it must beat.
-"""
+"""Relevance of a user's attributes to a prompt, judged by a model and by retrieval baselines."""
 
 import re
 from collections.abc import Sequence
@@ -18,20 +16,21 @@ from personagap.models.answers import visible
 from personagap.results import require
 from personagap.segmentation import word_pattern
 
-#: Of an answer, as in arXiv 2606.06614.
+#: Maximum length of an answer, as in arXiv 2606.06614.
 TOKENS = 4096
+#: One attribute per request, or all attributes of a prompt in one request.
 MODES = ("single", "list")
 
 
 def _bm25(queries: list[str], documents: list[str]) -> np.ndarray:
-    # Stop words are those of the other baseline, so that the two differ in their weighting alone.
+    # The same stop words as in `_tfidf`, so that the two baselines differ only in their weighting.
     how = {"stopwords": list(ENGLISH_STOP_WORDS), "return_ids": False, "show_progress": False}
     how["token_pattern"] = word_pattern(2)
-    index, asked = bm25s.BM25(), bm25s.tokenize(queries, **how)
+    index, tokens = bm25s.BM25(), bm25s.tokenize(queries, **how)
     index.index(bm25s.tokenize(documents, **how), show_progress=False)
-    # A prompt of stop words alone matches nothing; asked for it, the index raises.
+    # A prompt that consists of stop words matches nothing, and BM25S raises on an empty query.
     nothing = np.zeros(len(documents))
-    return np.stack([index.get_scores(query) if query else nothing for query in asked])
+    return np.stack([index.get_scores(query) if query else nothing for query in tokens])
 
 
 def _tfidf(queries: list[str], documents: list[str]) -> np.ndarray:
@@ -41,9 +40,9 @@ def _tfidf(queries: list[str], documents: list[str]) -> np.ndarray:
 
 
 def retrieval_scores(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame:
-    """Score every attribute as a document for its prompt as the query, by models that know no user.
+    """Score each attribute, as a document, for its prompt, as the query, by retrieval baselines.
 
-    Term weights are those of all distinct attributes, so scores compare across users.
+    Term weights are estimated on all distinct attributes, so scores are comparable across users.
 
     Parameters
     ----------
@@ -52,18 +51,19 @@ def retrieval_scores(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.D
 
     Returns
     -------
-    Judgments of the same pairs, ``… rater rater_kind label``: raters "bm25", "tfidf" and, if asked
-    for, "embedding" (cosine), of kind "retrieval"; ``label`` is the score.
+    Judgments of the same pairs, ``… rater rater_kind label``: raters "bm25", "tfidf" and, with
+    ``embeddings``, "embedding" (cosine), of kind "retrieval"; ``label`` is the score.
     """
     require(pairs, "pairs", "prompt_text", "attribute")
-    # Each text once: attributes recur across prompts, and a document counted twice would weigh its
-    # terms as commoner than they are.
+    # Distinct texts only: attributes recur across prompts, and a repeated document would make its
+    # terms seem more common than they are.
     (prompt, queries), (attribute, documents) = (
         pd.factorize(pairs[name]) for name in ("prompt_text", "attribute")
     )
     texts = list(queries), list(documents)
     with explained("retrieval by words", "give attributes with words in them"):
-        tfidf = _tfidf(*texts)  # which tells of no words
+        # First, as TfidfVectorizer raises if the documents have no words.
+        tfidf = _tfidf(*texts)
         scores = {"bm25": _bm25(*texts), "tfidf": tfidf}
     if embeddings is not None:
         scores["embedding"] = embed(texts[0], embeddings) @ embed(texts[1], embeddings).T
@@ -74,10 +74,10 @@ def retrieval_scores(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.D
 
 
 def select_top(scored: pd.DataFrame, top_k: Sequence[int]) -> pd.DataFrame:
-    """Say yes to the k best-scored attributes of each user for each prompt (ties: the earlier one),
-    for each k.
+    """Label the k best-scored attributes of each user for each prompt as relevant, for each k of
+    ``top_k``; of tied attributes the earlier one ranks higher.
 
-    The judgments get ``label`` 0/1 and raters named like "bm25_top5".
+    The judgments have ``label`` 0/1 and raters named like "bm25_top5".
     """
     at_least(1, each=True, top_k=top_k)
     of_user = scored.groupby(["rater", "prompt", "user"])["label"]
@@ -93,80 +93,81 @@ def judge(
 
     Parameters
     ----------
-    lm : a model of ``models.load_model``.
-    pairs : as of `retrieval_scores`. Prompts are not cut.
-    mode : "single", one attribute a request, as arXiv 2606.06614 asked models; "list", all
-        attributes of a prompt, of all its users, shuffled on one page, as it asked people (R3).
-    max_tokens : of an answer, at temperature 0; that of the paper.
-    seed : order of the attributes on a page.
+    lm : a model from ``models.load_model``.
+    pairs : as in `retrieval_scores`. Prompts are not truncated.
+    mode : "single", one attribute per request, as arXiv 2606.06614 asked models; "list", all
+        attributes of a prompt, of all its users, shuffled on one page, as the paper asked people
+        (R3).
+    max_tokens : maximum length of an answer, by default that of the paper. The temperature is 0.
+    seed : determines the order of the attributes on a page.
 
     Returns
     -------
     judgments : of the pairs whose answer can be read, ``… rater rater_kind label``; the rater is
-        the model's id, for "list" with "_list".
+        the model's id, followed by "_list" in that mode.
     outputs : one row ``rater requests unreadable``. An unreadable answer is no judgment; the
-        paper's code reads NO.
+        paper's code reads it as NO.
     """
-    pages, asked = pages_of(pairs, mode, seed)
-    texts = ask.texts(lm, asked, 0.0, seed, max_tokens)
-    read = [read_answer(text, len(page), mode) for text, page in zip(texts, pages, strict=True)]
-    # One answer that cannot be read leaves all attributes of its page without a judgment: taken for
-    # NO, as in the paper's code, a model that fails to answer would look selective.
+    pages, questions = requests(pairs, mode, seed)
+    texts = ask.texts(lm, questions, 0.0, seed, max_tokens)
+    answers = [read_answer(text, len(page), mode) for text, page in zip(texts, pages, strict=True)]
+    # An unreadable answer leaves all attributes of its page without a judgment: read as NO, as in
+    # the paper's code, it would make a model that fails to answer look selective.
     labels: list[int | None] = []
-    for page, known in zip(pages, read, strict=True):
-        labels += known or [None] * len(page)
+    for page, answer in zip(pages, answers, strict=True):
+        labels += answer or [None] * len(page)
     rater = lm.id if mode == "single" else f"{lm.id}_{mode}"
     judged = pd.concat(pages).drop(columns=["prompt_text", "attribute"])
     judged = judged.assign(rater=rater, rater_kind="model")
     judged["label"] = pd.array(labels, dtype="Int64")
-    counts = {"rater": rater, "requests": len(pages), "unreadable": read.count(None)}
+    counts = {"rater": rater, "requests": len(pages), "unreadable": answers.count(None)}
     return judged.dropna(subset="label").astype({"label": int}).sort_index(), pd.DataFrame([counts])
 
 
 def cost(lms: Sequence[Model], pairs: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """What `judge` would ask ``lms`` in both modes, as of ``pricing.of_texts`` by ``model mode``;
-    nothing is asked.
+    """Price the requests of `judge` to ``lms`` in both modes without sending any: rows like those
+    of ``pricing.of_texts``, by ``model mode``.
     """
-    keys = [(lm, mode) for lm in lms for mode in MODES]
-    texts = {mode: pages_of(pairs, mode, seed)[1] for mode in MODES}
-    prices = [pricing.of_texts(lm, texts[mode], 0.0, seed, TOKENS) for lm, mode in keys]
-    named = [(lm.id, mode) for lm, mode in keys]
-    return pd.concat(prices, keys=named, names=["model", "mode"]).droplevel(2).reset_index()
+    cells = [(lm, mode) for lm in lms for mode in MODES]
+    texts = {mode: requests(pairs, mode, seed)[1] for mode in MODES}
+    prices = [pricing.of_texts(lm, texts[mode], 0.0, seed, TOKENS) for lm, mode in cells]
+    keys = [(lm.id, mode) for lm, mode in cells]
+    return pd.concat(prices, keys=keys, names=["model", "mode"]).droplevel(2).reset_index()
 
 
-def pages_of(pairs: pd.DataFrame, mode: str, seed: int = 0) -> tuple[list[pd.DataFrame], list[str]]:
-    """The pairs of each request of `judge`, and its prompt."""
+def requests(pairs: pd.DataFrame, mode: str, seed: int = 0) -> tuple[list[pd.DataFrame], list[str]]:
+    """Return the pairs on the page of each request of `judge`, and the text of each request."""
     one_of(MODES, "mode", mode)
     rng = np.random.default_rng(seed)
     by = pairs["prompt"] if mode == "list" else np.arange(len(pairs))
-    # Shuffled, as on the page that people saw (R3).
+    # Shuffled like the pages that people saw (R3).
     pages = [page.iloc[rng.permutation(len(page))] for _, page in pairs.groupby(by, sort=False)]
     return pages, [question(page["prompt_text"].iloc[0], page["attribute"], mode) for page in pages]
 
 
 def question(prompt: str, attributes: Sequence[str], mode: str = "single") -> str:
-    """What a model is asked: should the attribute (mode "list": which of them) change the answer to
-    the prompt?
+    """Return the request to a model: whether the attribute (in mode "list": which of the
+    attributes) should change the answer to the prompt.
     """
     listed = "\n".join(f"{number}. {text}" for number, text in enumerate(attributes, start=1))
     text = prompts.template("relevance_list" if mode == "list" else "relevance").strip()
-    alone = listed.removeprefix("1. ")
-    return prompts.fill(text, prompt=prompt, attribute=alone, attributes=listed)
+    single = listed.removeprefix("1. ")
+    return prompts.fill(text, prompt=prompt, attribute=single, attributes=listed)
 
 
-#: Answers that leave "Answer:" out: "The answer is NO.", a last line that is "NO", "Yes, as …".
+#: Answers without "Answer:", such as "The answer is NO.", a last line that is "NO", or "Yes, as …".
 _WORD = re.compile(
     r"(?:.*\bANSWER IS\W{1,3}|.*\n\W*(?=\w+\W*\Z)|\W*(?=\w+\W*(?:\n|\Z|[.,;:–—-]\s)))"
     r"(YES|NO)\b",
     re.DOTALL,
 )
-#: And "2, 5", "None".
+#: The same in mode "list", such as "2, 5" or "None".
 _NUMBERS = re.compile(r"(?:[\W\d]|\bAND\b)*|\W*NONE\W*")
 
 
 def read_answer(text: str | None, n: int = 1, mode: str = "single") -> list[int] | None:
-    """Labels 0/1 of the ``n`` attributes of a page, from the last "Answer:" of a text, or one that
-    says nothing else; None if it cannot be read.
+    """Read the labels 0/1 of the ``n`` attributes of a page from the text after the last "Answer:",
+    or from a text that consists of the answer alone; None if it cannot be read.
 
     Examples
     --------
@@ -177,19 +178,20 @@ def read_answer(text: str | None, n: int = 1, mode: str = "single") -> list[int]
     >>> read_answer("Yes and no."), read_answer("Answer: 4", 3, "list")
     (None, None)
     """
-    said = visible(text or "").strip().upper()
-    # The last one counts: a text may repeat the question's "Answer:" before it gives its own.
-    _, marked, answer = said.rpartition("ANSWER:")
+    text = visible(text or "").strip().upper()
+    # The last "Answer:" counts, as a text may quote that of the question before giving its own.
+    _, marked, answer = text.rpartition("ANSWER:")
     if mode == "single":
         word = re.match(r"\W*(YES|NO)\b", answer) if marked else _WORD.match(answer)
         return [int(word[1] == "YES")] if word else None
-    # On a line of their own each, or on one with what is said of them.
-    alone = _NUMBERS.fullmatch(answer)
-    last = answer if alone or not marked else answer.strip("* \n").split("\n")[0]
-    # A number that no attribute of the page has makes the whole answer unreadable: it is not known
-    # which one was meant, and the others may be shifted too.
-    numbers = {int(number) for number in re.findall(r"\d+", last)}
-    none = re.match(r"\W*NONE\b", last)
-    if not (marked or alone) or not numbers <= set(range(1, n + 1)) or not (numbers or none):
+    # Numbers alone may spread over several lines; if the answer also explains them, the first line
+    # holds the numbers.
+    bare = _NUMBERS.fullmatch(answer)
+    line = answer if bare or not marked else answer.strip("* \n").split("\n")[0]
+    # A number that no attribute has makes the whole answer unreadable: nobody knows which attribute
+    # was meant, and the other numbers may be shifted too.
+    numbers = {int(number) for number in re.findall(r"\d+", line)}
+    none = re.match(r"\W*NONE\b", line)
+    if not (marked or bare) or not numbers <= set(range(1, n + 1)) or not (numbers or none):
         return None
     return [int(number in numbers) for number in range(1, n + 1)]

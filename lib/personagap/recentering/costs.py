@@ -1,4 +1,4 @@
-"""What a notebook that asks models for judgments costs at most, told by its parameters."""
+"""Upper bound on the cost of a notebook that asks models for judgments."""
 
 from typing import Any
 
@@ -7,22 +7,24 @@ import numpy as np
 from personagap import ask, datasets, pricing
 
 
-def cost(asked: dict[str, Any]) -> dict[str, float]:
-    """As of ``runs.costs.cost``; {} for the parameters of no notebook of this paper."""
+def cost(parameters: dict[str, Any]) -> dict[str, float]:
+    """Return the costs that ``runs.costs.cost`` describes, from a notebook's parameters; {} for
+    those of other papers' notebooks.
+    """
     written, judges = ask.WRITTEN, 1
-    # Imports here: a plan of other notebooks does without them.
-    if {"gold", "judges"} <= asked.keys():
+    # Imported here because planning a run of any other notebook does not need these modules.
+    if {"gold", "judges"} <= parameters.keys():
         from personagap.recentering import attributes
 
         written = attributes.TOKENS
-        judges = 1 if isinstance(asked["judges"], str) else len(asked["judges"])
-        pairs, _ = datasets.load_relevance(asked["data"])
-        texts = [text for mode in attributes.MODES for text in attributes.pages_of(pairs, mode)[1]]
-    elif asked.get("model") and asked.keys() & {"verifier", "reward_device"}:
-        texts = _of_conversations(asked)
+        judges = 1 if isinstance(parameters["judges"], str) else len(parameters["judges"])
+        pairs, _ = datasets.load_relevance(parameters["data"])
+        texts = [text for mode in attributes.MODES for text in attributes.requests(pairs, mode)[1]]
+    elif parameters.get("model") and parameters.keys() & {"verifier", "reward_device"}:
+        texts = _conversation_prompts(parameters)
     else:
         return {}
-    # Prompts that are alike are asked once.
+    # Keyed by text, as identical prompts are sent once.
     tokens = {text: pricing.length(text, written) for text in texts}
     if not (judges and tokens):
         return {}
@@ -30,13 +32,15 @@ def cost(asked: dict[str, Any]) -> dict[str, float]:
     return {"generations": judges * len(tokens), "tokens": total, "detectable": np.nan}
 
 
-def _of_conversations(asked: dict[str, Any]) -> list[str]:
+def _conversation_prompts(parameters: dict[str, Any]) -> list[str]:
+    """Return the prompts of the extraction notebook, or of the response notebook."""
     from personagap.recentering import extraction
 
-    if "verifier" not in asked:
-        return extraction.asked("rate", datasets.load_judgments("response", asked["data"])[0])
-    items, _ = datasets.load_judgments("extraction", asked["data"])
-    histories = datasets.load_histories(asked["data"])
-    # At most all are flagged, and sent back.
+    data = parameters["data"]
+    if "verifier" not in parameters:
+        return extraction.requests("rate", datasets.load_judgments("response", data)[0])
+    items, _ = datasets.load_judgments("extraction", data)
+    histories = datasets.load_histories(data)
+    # At most, all attributes are flagged and sent back for refinement.
     steps = {"extract": histories, "verify": items, "refine": items}
-    return [text for step in steps for text in extraction.asked(step, steps[step], histories)]
+    return [text for step in steps for text in extraction.requests(step, steps[step], histories)]

@@ -1,4 +1,4 @@
-"""Data sets that only this paper has: by name, how each is loaded from a folder."""
+"""Loaders of the data sets that only this paper uses: name → function of a folder."""
 
 from personagap import datasets
 

@@ -1,4 +1,4 @@
-"""Attributes of users from their conversations: a model extracts, verifies and refines them."""
+"""Attributes of users: a model extracts them from conversations, verifies and refines them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,47 +15,45 @@ from personagap.models import Model
 from personagap.models.answers import visible
 from personagap.results import corrected, require
 
-#: Self-reported confidence below which an attribute is dropped; arXiv 2606.06614 says 0.4, its data
-#: go to 0.30 (R20).
+#: Self-reported confidence below which an attribute is dropped; arXiv 2606.06614 says 0.4, but its
+#: data contain values down to 0.30 (R20).
 CONFIDENCE = 0.4
-#: Attributes at least this alike (cosine) are one.
+#: Cosine similarity from which two attributes are considered the same.
 SAME = 0.7
-#: Brackets after which its JSON is looked for in an output.
-TRIES = 100
-#: Characters of a history that a model is shown at once, as in the authors' evidence locator.
+#: Number of brackets at which parsing of JSON is attempted in an output.
+ATTEMPTS = 100
+#: Maximum characters of a history in a prompt, as in the authors' evidence locator.
 LONGEST = 80_000
 PROBLEMS = ["no answer", "invalid JSON", "empty list", "missing field", "wrong scale"]
 PROBLEMS += ["repeated attribute"]
 FAILURES = ("overgeneralization", "missing evidence", "task-context confusion", "not standalone")
-#: Labels of attributes that do not hold.
+#: Labels of attributes that people do not accept.
 PROBLEMATIC = ["uncertain", "rejected"]
-#: Of steps that are not asked at 0: the paper's.
+#: Step → temperature, as in the paper; other steps use 0.
 TEMPERATURES = {"extract": 0.8}
 
 
 def contrasts(judgments: pd.DataFrame) -> pd.DataFrame:
-    """Are attributes of real histories more often problematic than those of synthetic ones?
+    """Compare how often attributes of real and of synthetic histories are problematic.
 
     Parameters
     ----------
-    judgments : of people, ``source user label``, with the ``dataset`` and the number of ``turns``
-        of the history.
+    judgments : of people, ``source user label dataset``, and the ``turns`` of the history.
 
     Returns
     -------
-    ``gap.proportion_difference`` from all synthetic histories, then from those of each data set;
-    last, if the length of every history is known, ``gap.adjusted_difference`` at equal log2 of the
-    turns (R13). ``p_adjusted`` corrects over all of them.
+    ``gap.proportion_difference`` from all synthetic histories, then from those of each synthetic
+    data set; last, if the length of every history is known, ``gap.adjusted_difference`` at equal
+    log2 of the turns (R13). ``p_adjusted`` corrects over all of these.
     """
     require(judgments, "judgments", "source", "user", "label", "dataset", "turns")
     synthetic = judgments["source"] == "synthetic"
     by_dataset = judgments.assign(source=judgments["dataset"].where(synthetic, "real"))
     names = sorted(set(judgments["dataset"][synthetic]))
-    # Each benchmark by itself as well: one of them, and not that it is synthetic, could make the
-    # difference (R13).
+    # Also each benchmark separately, as one of them alone could cause the difference (R13).
     tables = [gap.proportion_difference(judgments, PROBLEMATIC)]
     tables += [gap.proportion_difference(by_dataset, PROBLEMATIC, b=name) for name in names]
-    # 0 stands for a history that was not stored; the others alone would be other histories.
+    # 0 turns mark a history that was not stored; the stored ones alone would be another sample.
     if judgments["turns"].min() > 0:
         with_length = judgments.assign(log2_turns=np.log2(judgments["turns"]))
         tables.append(gap.adjusted_difference(with_length, PROBLEMATIC, ["log2_turns"]))
@@ -65,24 +63,23 @@ def contrasts(judgments: pd.DataFrame) -> pd.DataFrame:
 def extract(
     lm: Model, histories: pd.DataFrame, *, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What each conversation (``user text``) says of its user, as ``lm`` puts it.
+    """Let a model extract the attributes of a user from each conversation (``user text``).
 
     Returns
     -------
-    found : ``user attribute reason confidence``, in order, unfiltered.
-    outputs : one row per output and kind of problem, ``step user problem hit``: nothing is dropped
-        uncounted.
+    attributes : ``user attribute reason confidence``, in order, unfiltered.
+    outputs : one row per output and kind of problem, ``step user problem hit``.
     """
     parsed = [parse_attributes(text) for text in _texts(lm, "extract", histories, seed=seed)]
     rows: list[dict] = []
-    for user, (found, _) in zip(histories["user"], parsed, strict=True):
-        rows += [{"user": user} | one for one in found]
+    for user, (attributes, _) in zip(histories["user"], parsed, strict=True):
+        rows += [{"user": user} | attribute for attribute in attributes]
     table = pd.DataFrame(rows, columns=["user", "attribute", "reason", "confidence"])
     return table, _outputs("extract", histories["user"], [problems for _, problems in parsed])
 
 
 def parse_attributes(text: str | None) -> tuple[list[dict], set[str]]:
-    """Attributes in an output, but those with one of ``PROBLEMS``, and which of these it has.
+    """Return the attributes in an output that have none of ``PROBLEMS``, and its set of problems.
 
     Examples
     --------
@@ -91,68 +88,68 @@ def parse_attributes(text: str | None) -> tuple[list[dict], set[str]]:
     """
     value = read_json(text, list)
     if not value:
-        unread = "no answer" if text is None else "invalid JSON"
-        return [], {unread if value is None else "empty list"}
-    found, problems = {}, set()
+        unreadable = "no answer" if text is None else "invalid JSON"
+        return [], {unreadable if value is None else "empty list"}
+    valid, problems = {}, set()
     for element in value:
-        one = element if isinstance(element, dict) else {}
-        attribute, confidence = str(one.get("attribute") or "").strip(), one.get("confidence")
-        # What breaks the format is dropped and counted by kind, and not mended: nobody can tell
-        # what a confidence of 8 stands for.
+        item = element if isinstance(element, dict) else {}
+        attribute, confidence = str(item.get("attribute") or "").strip(), item.get("confidence")
+        # Malformed attributes are dropped and counted by kind rather than repaired, as nobody knows
+        # what, say, a confidence of 8 means.
         if not attribute or not isinstance(confidence, int | float):
             problems.add("missing field")
         elif not 0 <= confidence <= 1:
             problems.add("wrong scale")
-        # A text that is given twice would count twice in the user's profile.
-        elif attribute in found:
+        # A repeated text would count twice in the user's profile.
+        elif attribute in valid:
             problems.add("repeated attribute")
         else:
-            reason = str(one.get("reason") or "")
-            found[attribute] = {"attribute": attribute, "reason": reason, "confidence": confidence}
-    return list(found.values()), problems
+            reason = str(item.get("reason") or "")
+            valid[attribute] = {"attribute": attribute, "reason": reason, "confidence": confidence}
+    return list(valid.values()), problems
 
 
 def read_json(text: str | None, kind: type):
-    """The first JSON list or dict (``kind``) in an output, after any thinking, or None."""
-    # A thought may hold drafts of the list: only what the user sees is the answer.
+    """Return the first JSON list or dict (``kind``) in an output, after any thinking, or None."""
+    # Reasoning may contain drafts of the list; only the visible text is the answer.
     text = visible(text or "")
-    # Whatever is said before and after it: fences, "The list [as asked]:", a closing remark.
-    at, mark = 0, "[" if kind is list else "{"
-    for _ in range(TRIES):
-        if (start := text.find(mark, at)) < 0:
+    # Other text may surround the JSON: code fences, "The list [as asked]:", a closing remark.
+    position, bracket = 0, "[" if kind is list else "{"
+    for _ in range(ATTEMPTS):
+        if (start := text.find(bracket, position)) < 0:
             break
         try:
             return json.JSONDecoder().raw_decode(text, start)[0]
         except json.JSONDecodeError as error:
-            # Not within what was begun there: of a list that is cut off no part is the list.
-            at = max(error.pos, start + 1)
+            # After the error: a list inside a list that is cut off is not the answer.
+            position = max(error.pos, start + 1)
         except RecursionError:
             break
     return None
 
 
 def merge(found: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame:
-    """One attribute of those of a user that say the same, numbered as ``item``.
+    """Keep one of those attributes of a user that say the same, and number them as ``item``.
 
-    Agglomerative clustering of the embeddings, cut at cosine ``SAME``; of each cluster the member
-    nearest to its confidence-weighted centroid stays (arXiv 2606.06614, which does not state
-    linkage or embedding; here: average).
+    Agglomerative clustering of the embeddings is cut at cosine ``SAME``; each cluster is
+    represented by the member nearest to its confidence-weighted centroid (arXiv 2606.06614, which
+    does not state the linkage or the embedding; here: average linkage).
     """
     if found.empty:
-        # A model that cannot do it has found nothing.
+        # No attributes at all, as from a model too weak for the task.
         return found.assign(item="")
     vectors, kept = embed(found["attribute"].tolist(), embeddings), []
     same = AgglomerativeClustering(
         n_clusters=None, distance_threshold=1 - SAME, metric="cosine", linkage="average"
     )
     for places in found.groupby("user", sort=False).indices.values():
-        # A user's own attributes only; and clustering refuses a single one.
+        # Clustered for each user separately; scikit-learn raises on a single vector.
         labels = same.fit_predict(vectors[places]) if len(places) > 1 else np.zeros(1)
         for label in dict.fromkeys(labels):
             members = places[labels == label]
             centroid = found["confidence"].to_numpy()[members] @ vectors[members]
-            # Of equals, the first: rounded, or the last digits, which differ between machines,
-            # decide.
+            # Rounded so that the first of equally near members is kept: the last digits differ
+            # between machines.
             nearness = cosine_similarity(vectors[members], centroid[None]).round(4)
             kept.append(members[nearness.argmax()])
     table = found.iloc[kept].reset_index(drop=True)
@@ -167,32 +164,33 @@ def verify(
 
     Returns
     -------
-    items : with ``label`` ("accepted", "rejected", NaN if unreadable) and ``failure`` (of
+    items : with ``label`` ("accepted", "rejected", NaN if unreadable) and ``failure`` (one of
         ``FAILURES``, or "").
-    outputs : as of `extract`.
+    outputs : as in `extract`.
     """
     texts = _texts(lm, "verify", items, histories, seed)
-    values = [read_json(text, dict) or {} for text in texts]
-    # As texts, since some models put the word in quotes.
-    means = {"True": "rejected", "False": "accepted"}
-    label = [means.get(str(value.get("problem"))) for value in values]
-    # A failure of another name is none of the four kinds, but the rejection stands.
-    failure = [value.get("failure") if value.get("failure") in FAILURES else "" for value in values]
-    broken = ["no answer" if text is None else "invalid JSON" for text in texts]
-    problems = [set() if known else {kind} for known, kind in zip(label, broken, strict=True)]
+    answers = [read_json(text, dict) or {} for text in texts]
+    # Compared as strings, since some models put the Boolean in quotes.
+    meanings = {"True": "rejected", "False": "accepted"}
+    labels = [meanings.get(str(answer.get("problem"))) for answer in answers]
+    # An unknown name of a failure is dropped, but the rejection remains valid.
+    failures = [answer.get("failure", "") for answer in answers]
+    failures = [failure if failure in FAILURES else "" for failure in failures]
+    kinds = ["no answer" if text is None else "invalid JSON" for text in texts]
+    problems = [set() if label else {kind} for label, kind in zip(labels, kinds, strict=True)]
     outputs = _outputs("verify", items["user"], problems, PROBLEMS[:2])
-    return items.assign(label=label, failure=failure), outputs
+    return items.assign(label=labels, failure=failures), outputs
 
 
 def refine(
     lm: Model, flagged: pd.DataFrame, histories: pd.DataFrame, *, seed: int = 0
 ) -> tuple[pd.Series, pd.DataFrame]:
-    """Send flagged attributes back for revision: their new texts, with the index of ``flagged``
-    (None: nothing left to say), and the outputs.
+    """Let a model revise flagged attributes: new texts with the index of ``flagged`` (None: the
+    attribute is dropped), and outputs as in `extract`.
     """
     parsed = [parse_attributes(text) for text in _texts(lm, "refine", flagged, histories, seed)]
-    texts = [found[0]["attribute"] if found else None for found, _ in parsed]
-    # An empty list is an answer here: nothing is left to say.
+    texts = [valid[0]["attribute"] if valid else None for valid, _ in parsed]
+    # Here an empty list is a valid answer: the attribute should be dropped.
     kinds = [kind for kind in PROBLEMS if kind != "empty list"]
     outputs = _outputs("refine", flagged["user"], [problems for _, problems in parsed], kinds)
     return pd.Series(texts, flagged.index, dtype=object), outputs
@@ -203,24 +201,24 @@ def rate(lm: Model, pairs: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame
 
     Parameters
     ----------
-    pairs : items of the stage "response", of ``datasets.load_judgments``.
+    pairs : items of the stage "response" from ``datasets.load_judgments``.
 
     Returns
     -------
-    judgments : of what could be read, above 3 where personalized is better.
-    outputs : as of `extract`.
+    judgments : those that could be read; above 3 the personalized response is better.
+    outputs : as in `extract`.
     """
-    first = _first(pairs)
+    first = _personalized_first(pairs)
     answers = [read_json(text, dict) for text in _texts(lm, "rate", pairs, seed=seed)]
-    # None: no object to read. An object without a rating has none on the scale.
+    # None marks an output without JSON; 0, which is off the scale, JSON without a rating.
     values = [(answer or {"rating": None}).get("rating", 0) for answer in answers]
     rating = pd.Series([value if value in range(1, 6) else np.nan for value in values], pairs.index)
-    wrong = ["invalid JSON" if value is None else "wrong scale" for value in values]
-    problems = [{kind} if lost else set() for kind, lost in zip(wrong, rating.isna(), strict=True)]
+    kinds = ["invalid JSON" if value is None else "wrong scale" for value in values]
+    problems = [{kind} if lost else set() for kind, lost in zip(kinds, rating.isna(), strict=True)]
     table = pairs[["stage", "source", "user", "prompt", "item"]].assign(
         rater=lm.id,
         rater_kind="model",
-        # A rating is of the second response, as the prompt asks.
+        # The prompt asks for a rating of the second response.
         label=rating.mask(first, 6 - rating),
         personalized_first=first,
     )
@@ -235,16 +233,14 @@ def cost(
     *,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """What ``steps``, each with the table of `asked`, would ask; nothing is asked.
+    """Price the requests of ``steps`` (step → table, as in `requests`) without sending any.
 
-    Rows are as of ``pricing.of_answers``.
-
-    What "verify" finds stands in the prompts of "refine": until it is known, none of these counts
-    as stored.
+    Rows are like those of ``pricing.of_answers``. The prompts of "refine" contain the failures that
+    "verify" finds, so until these are known no request of "refine" counts as stored.
     """
     prices = {}
     for step, table in steps.items():
-        texts = asked(step, table, histories)
+        texts = requests(step, table, histories)
         prices[step] = pricing.of_texts(lm, texts, TEMPERATURES.get(step, 0.0), seed)
     return pd.concat(prices, names=["step"]).droplevel(1).reset_index()
 
@@ -252,18 +248,21 @@ def cost(
 def _outputs(
     step: str, users: pd.Series, problems: list[set[str]], kinds: Sequence[str] = PROBLEMS
 ) -> pd.DataFrame:
-    """One row per output and kind of problem, as `extract` returns."""
-    hits = {name: [name in mine for mine in problems] for name in kinds}
+    """Return the outputs of `extract` from the ``problems`` of each output."""
+    hits = {kind: [kind in found for found in problems] for kind in kinds}
     table = pd.DataFrame(hits).assign(step=step, user=[*users])
     return table.melt(["step", "user"], var_name="problem", value_name="hit")
 
 
-def asked(step: str, table: pd.DataFrame, histories: pd.DataFrame | None = None) -> list[str]:
-    """The prompts of a step: "extract" histories, "verify" or "refine" items, "rate" pairs."""
+def requests(step: str, table: pd.DataFrame, histories: pd.DataFrame | None = None) -> list[str]:
+    """Return the prompts of a step; ``table`` holds histories for "extract", items for "verify" and
+    "refine", and pairs for "rate".
+    """
     if step == "extract":
         fields = table[["text"]].set_axis(["conversation"], axis=1)
     elif step == "rate":
-        first, personalized, generic = _first(table), table["personalized"], table["generic"]
+        personalized, generic = table["personalized"], table["generic"]
+        first = _personalized_first(table)
         fields = table[["attribute"]].assign(
             prompt=table["prompt_text"],
             first=personalized.where(first, generic),
@@ -271,25 +270,25 @@ def asked(step: str, table: pd.DataFrame, histories: pd.DataFrame | None = None)
         )
     else:
         assert histories is not None, f"{step} shows the conversations: give the histories"
-        # All of a user's conversations: an attribute that is supported elsewhere would be rejected
-        # for missing evidence (R12).
-        history = whole(histories, table["user"], "\n\n").str[:LONGEST]
+        # All of a user's conversations, or an attribute supported by another conversation would be
+        # rejected for missing evidence (R12).
+        history = join_histories(histories, table["user"], "\n\n").str[:LONGEST]
         fields = table.reindex(columns=["attribute", "reason", "failure"], fill_value="")
         fields = fields.astype("str").assign(conversation=history[table["user"]].to_numpy())
-    return [prompts.fill(prompts.template(step), **each) for each in fields.to_dict("records")]
+    return [prompts.fill(prompts.template(step), **row) for row in fields.to_dict("records")]
 
 
-def whole(histories: pd.DataFrame, users: pd.Series, between: str) -> pd.Series:
-    """Each user's conversations in one text; `UserError` where one of ``users`` has none."""
-    texts = histories.groupby("user", sort=False)["text"].agg(between.join)
+def join_histories(histories: pd.DataFrame, users: pd.Series, separator: str) -> pd.Series:
+    """Join each user's conversations into one text; `UserError` if one of ``users`` has none."""
+    texts = histories.groupby("user", sort=False)["text"].agg(separator.join)
     for user in users[~users.isin(texts.index)].head(1):
         raise UserError(f"no conversations of user {user!r}: add them, or leave its attributes out")
     return texts
 
 
-def _first(pairs: pd.DataFrame) -> pd.Series:
-    """Whether the personalized response stands first: alternating, so that a judge's liking for a
-    place is not one for personalization.
+def _personalized_first(pairs: pd.DataFrame) -> pd.Series:
+    """Return whether the personalized response comes first. The order alternates, so that a judge's
+    position bias is not mistaken for a preference for personalization.
     """
     return pd.Series(np.arange(len(pairs)) % 2 == 1, pairs.index)
 
@@ -297,4 +296,4 @@ def _first(pairs: pd.DataFrame) -> pd.Series:
 def _texts(
     lm: Model, step: str, table: pd.DataFrame, histories: pd.DataFrame | None = None, seed: int = 0
 ) -> list[str | None]:
-    return ask.texts(lm, asked(step, table, histories), TEMPERATURES.get(step, 0.0), seed)
+    return ask.texts(lm, requests(step, table, histories), TEMPERATURES.get(step, 0.0), seed)

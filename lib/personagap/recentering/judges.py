@@ -1,4 +1,4 @@
-"""Models as judges of relevance: which is better, and may one stand in for people?"""
+"""Models as judges of relevance: which one is better, and whether one may replace people."""
 
 from itertools import combinations
 from typing import Unpack
@@ -9,8 +9,9 @@ from personagap import gap
 from personagap.errors import UserError
 from personagap.results import corrected
 
-#: Share of people's labels from which, with a model's on all pairs, their mean is estimated.
-FEW = 0.25
+#: Share of people's labels that `stand_in` uses, with a model's labels of all pairs, to estimate
+#: the mean of people's labels.
+FEW_LABELS = 0.25
 
 
 def _models(judgments: pd.DataFrame) -> list[str]:
@@ -21,41 +22,49 @@ def _models(judgments: pd.DataFrame) -> list[str]:
 
 
 def compare(judgments: pd.DataFrame, gold: str, **how: Unpack[gap.How]) -> pd.DataFrame:
-    """``gap.paired_difference`` of every two models, and of each and yes to everything;
-    ``p_adjusted`` corrects over those of one metric.
+    """Compute ``gap.paired_difference`` of every two models, and of each model and saying yes to
+    everything; ``p_adjusted`` corrects over the differences of one metric.
     """
     models = _models(judgments)
-    # Yes to everything has a higher F1 than a published baseline: who does not beat it knows
-    # nothing (R5).
+    # Saying yes to everything has a higher F1 than a published baseline, so a model that does not
+    # beat it is of no use (R5).
     pairs = [*combinations(models, 2), *((model, "select_all") for model in models)]
     tables = [gap.paired_difference(judgments, a, b, gold, **how) for a, b in pairs]
     return corrected(pd.concat(tables), ["metric"])
 
 
 def list_wise(paired: pd.DataFrame) -> pd.DataFrame:
-    """Of `compare`, each model beside itself with all attributes on a page, as for people (R3)."""
+    """Select from `compare` the contrasts of each model with itself when it sees all attributes on
+    one page, as people did (R3).
+    """
     sides = (contrast.split(" − ") for contrast in paired["contrast"])
-    return paired.loc[[other == f"{single}_list" for single, other in sides]]
+    return paired.loc[[b == f"{a}_list" for a, b in sides]]
 
 
 def stand_in(
     judgments: pd.DataFrame, gold: str, **how: Unpack[gap.How]
 ) -> tuple[pd.DataFrame | None, pd.DataFrame | None, pd.DataFrame]:
-    """Whether a model may replace one of the people, what models get right of the truth behind
-    people who err, and what few labels of people are worth beside a model's.
+    """Evaluate models as replacements of people.
 
-    ``gap.alternative_annotator_test`` (None with one person), ``gap.latent_truth`` (None with
-    fewer than three: two who disagree do not tell who errs), and of each model
-    ``gap.prediction_powered_mean``, with the share `FEW` of the labels of ``gold``.
+    Returns
+    -------
+    replacement : ``gap.alternative_annotator_test``, whether a model may replace one of the people;
+        None with a single person.
+    latent : ``gap.latent_truth``, the accuracy of models against the truth behind people who err;
+        None with fewer than three people, as two who disagree do not show who errs.
+    few_labels : ``gap.prediction_powered_mean`` of each model, what a few labels of people are
+        worth beside those of the model, with the share `FEW_LABELS` of the labels of ``gold``.
     """
     people = gap.tables.individuals(judgments)
     people = people.loc[people["rater_kind"] == "human", "rater"].nunique()
     replacement = gap.alternative_annotator_test(judgments, **how) if people > 1 else None
     latent = gap.latent_truth(judgments, **how) if people > 2 else None
-    # The same labels for every model, so that these can be compared.
-    few = judgments[judgments["rater"] == gold].sample(frac=FEW, random_state=how.get("seed", 0))
-    worth = []
+    # The same labels for every model, so that the models can be compared.
+    few = judgments[judgments["rater"] == gold].sample(
+        frac=FEW_LABELS, random_state=how.get("seed", 0)
+    )
+    few_labels = []
     for model in _models(judgments):
-        known = pd.concat([few, judgments[judgments["rater"] == model]])
-        worth.append(gap.prediction_powered_mean(known, model, gold=gold, **how))
-    return replacement, latent, pd.concat(worth, ignore_index=True)
+        both = pd.concat([few, judgments[judgments["rater"] == model]])
+        few_labels.append(gap.prediction_powered_mean(both, model, gold=gold, **how))
+    return replacement, latent, pd.concat(few_labels, ignore_index=True)

@@ -1,7 +1,7 @@
-"""Measured beside published numbers of arXiv 2606.06614.
+"""Comparison of measured with published numbers of arXiv 2606.06614.
 
-Which of ours stand beside which of theirs is listed in ``data/recentering/measured.csv``: of a
-notebook's table, the rows with a ``name`` in its first column and a ``metric``.
+``data/recentering/measured.csv`` lists which of our numbers correspond to which of theirs: rows of
+a notebook's table by their ``metric`` and by the ``name`` in the first column.
 """
 
 import pandas as pd
@@ -16,18 +16,18 @@ _SIMULATED = "simulated data"
 def relevance(
     metrics: pd.DataFrame, means: pd.DataFrame, quality: pd.DataFrame, *, simulated: bool
 ) -> pd.DataFrame:
-    """The relevance notebook's numbers beside those of arXiv 2606.06614, stage 2; see
+    """Compare the numbers of the relevance notebook with those of stage 2 of arXiv 2606.06614; see
     ``published.compare``.
 
     Parameters
     ----------
     metrics : ``gap.relevance_metrics``, with retrieval baselines like "bm25_top5".
     means : ``gap.mean_agreement``.
-    quality : ``classifiers.quality``; its fine-tuned classifier, or the linear one, stands beside
-        RoBERTa.
-    simulated : the judgments are those of the demo.
+    quality : ``classifiers.quality``; the fine-tuned classifier, or else the linear one, is
+        compared with the paper's RoBERTa.
+    simulated : whether the judgments are those of the demo.
     """
-    # The data hold 3,973 pairs, though the paper counts 3,969 (R18).
+    # The data hold 3,973 pairs, although the paper counts 3,969 (R18).
     n = metrics.loc[metrics["rater"] == "select_all", "n"].iloc[0]
     pairs = "" if n == 3973 else f"{n:,} pairs here, 3,973 there"
     why_not = {
@@ -35,10 +35,10 @@ def relevance(
         "quality": "another classifier; how theirs was split is unknown (R19)",
     }
     why_not["means"] = pairs or "other raters than the three people and five models there"
-    # Of the classifiers the one most like theirs.
+    # The classifier most similar to theirs.
     method = "encoder" if "encoder (new prompts)" in set(quality["rater"]) else "linear"
     quality = quality.replace({"rater": {f"{method} (new prompts)": "tuned"}})
-    measured = _listed("2_relevance", metrics=metrics, quality=quality, means=means)
+    measured = _match("2_relevance", metrics=metrics, quality=quality, means=means)
     reasons = _SIMULATED if simulated else measured["table"].map(why_not)
     return compare(measured.assign(why_not=reasons), "recentering")
 
@@ -51,15 +51,16 @@ def extraction(
     *,
     simulated: bool,
 ) -> pd.DataFrame:
-    """The extraction notebook's numbers beside those of arXiv 2606.06614, stage 1; see
+    """Compare the numbers of the extraction notebook with those of stage 1 of arXiv 2606.06614; see
     ``published.compare``.
 
     The arguments are the notebook's tables; ``taxonomy`` and ``strategies`` are None without a
-    model. Their shares are of the named kinds of failure, which a model labelled too (R12).
+    model. In the paper as well, a model labelled the kinds of failure whose shares are compared
+    (R12).
     """
     kinds = None if taxonomy is None else taxonomy.drop(columns="stage")
     tables = {"contrasts": contrasts, "verifier": verifier}
-    measured = _listed("1_extraction", **tables, taxonomy=kinds, strategies=strategies)
+    measured = _match("1_extraction", **tables, taxonomy=kinds, strategies=strategies)
     return compare(measured.assign(why_not=_SIMULATED if simulated else _OTHERS), "recentering")
 
 
@@ -71,22 +72,25 @@ def response(
     *,
     simulated: bool,
 ) -> pd.DataFrame:
-    """The response notebook's numbers beside those of arXiv 2606.06614, stage 3; see
+    """Compare the numbers of the response notebook with those of stage 3 of arXiv 2606.06614; see
     ``published.compare``.
 
-    Our learned reward is a ridge on features, theirs are tuned models: the same question.
+    Our learned reward is a ridge regression on features and theirs are fine-tuned language models;
+    both predict the ratings of people.
     """
     tables = {"summary": summary, "correlations": correlations, "kappa": kappa, "mention": mention}
-    measured = _listed("3_response", **tables)
+    measured = _match("3_response", **tables)
     return compare(measured.assign(why_not=_SIMULATED if simulated else _OTHERS), "recentering")
 
 
-def _listed(notebook: str, **tables: pd.DataFrame | None) -> pd.DataFrame:
-    """The rows of a notebook's tables that have a published number, and which that is."""
-    listed = pd.read_csv(DATA / "recentering" / "measured.csv").query("notebook == @notebook")
-    found = []
-    for name, rows in listed.groupby("table", sort=False):
+def _match(notebook: str, **tables: pd.DataFrame | None) -> pd.DataFrame:
+    """Return the rows of a notebook's tables that have a published counterpart, with the key of
+    that counterpart.
+    """
+    counterparts = pd.read_csv(DATA / "recentering" / "measured.csv")
+    matched = []
+    for name, rows in counterparts.query("notebook == @notebook").groupby("table", sort=False):
         if (table := tables[str(name)]) is not None:
             key = table.columns[0]
-            found.append(rows.rename(columns={"name": key}).merge(table, on=[key, "metric"]))
-    return pd.concat(found, ignore_index=True).dropna(subset="estimate")
+            matched.append(rows.rename(columns={"name": key}).merge(table, on=[key, "metric"]))
+    return pd.concat(matched, ignore_index=True).dropna(subset="estimate")

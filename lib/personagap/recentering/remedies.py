@@ -8,7 +8,7 @@ from scipy.stats import rankdata
 
 from personagap import gap
 from personagap.embeddings import embed
-from personagap.recentering.extraction import SAME, whole
+from personagap.recentering.extraction import SAME, join_histories
 
 HEDGES = r"\b(?:may|might|could|likely|possibly|possible|perhaps|probably|maybe|seems?)\b"
 HEDGE = "It is possible that "
@@ -35,7 +35,7 @@ def profiles(
         "refine flagged": refined,
     }
     # All embedded together, or terms would weigh differently in histories and in attributes.
-    texts = whole(histories, items["user"], "\n")
+    texts = join_histories(histories, items["user"], "\n")
     own, tables = texts.index.get_indexer(items["user"]), []
     for strategy, change in changes.items():
         new = old.mask(flagged, change)
