@@ -1,4 +1,4 @@
-"""Trained classifiers of texts or pairs, scored out of fold: no row is judged by what it taught."""
+"""Trained classifiers of texts or pairs, scored out of fold."""
 
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -20,9 +20,9 @@ from personagap.results import corrected
 
 
 def folds(groups: Sequence[Hashable], n_splits: int = 5, seed: int = 0) -> np.ndarray:
-    """Number of the fold of each row: rows of one group share a fold, and groups fall at random.
+    """Return the fold of each row: rows of one group share a fold, which is drawn at random.
 
-    A random split, which leaks where users or prompts recur (R7), gives each row a group of its
+    For a random split, which leaks where users or prompts recur (R7), give each row a group of its
     own: ``range(n)``.
 
     Examples
@@ -50,72 +50,77 @@ def cross_validate(
     seed: int = 0,
     steps: int = 100,
 ) -> np.ndarray:
-    """Out-of-fold scores: each row by a classifier that was neither trained nor tuned on its fold.
+    """Return out-of-fold scores: each row is scored by a classifier that was neither trained nor
+    tuned on its fold.
 
-    Settings are chosen by average precision, one of the *training folds* held out at a time: the
-    inner split is as disjoint by user or by prompt as the outer one.
+    Settings are chosen by average precision, holding out one of the *training folds* at a time, so
+    the inner split is as disjoint by user or by prompt as the outer one.
 
     Parameters
     ----------
     texts, labels, folds : n texts, or n pairs such as (prompt, attribute); n labels 0/1; (n,)
         folds, three at least.
-    method : "linear": logistic regression on embeddings, for pairs those of both with their
-        product, distance and cosine (the features of InferSent, arXiv 1705.02364); "kernel": ridge
-        regression of pairs with a kernel of the embeddings of both (`learners.kernel`); "states":
-        the same of a language model's hidden states, when it has read a pair (`learners.states`);
-        "encoder": a sequence classifier fine-tuned whole, class-weighted, three epochs; "sft" and
-        "grpo": a language model tuned to judge pairs, scored by the probability of its yes.
-    encoder : "linear", "kernel": as of ``embeddings.embed``; "states": name or model as of
-        ``models.load_model``; "encoder": a model folder or Hub name; "sft", "grpo": as of
-        `tuning.sft`.
-    seed, steps : what decides initial weights, order and dropout; optimizer steps of "sft", "grpo".
+    method : "linear": logistic regression on embeddings; for pairs, on the embeddings of both with
+        their product, distance and cosine (the features of InferSent, arXiv 1705.02364). "kernel":
+        ridge regression of pairs with a kernel of the embeddings of both (`learners.kernel`).
+        "states": the same with the hidden states of a language model that has read a pair
+        (`learners.states`). "encoder": a fully fine-tuned sequence classifier, class-weighted,
+        three epochs. "sft" and "grpo": a language model tuned to judge pairs, scored by the
+        probability of its yes.
+    encoder : for "linear" and "kernel", as in ``embeddings.embed``; for "states", a name or model
+        as in ``models.load_model``; for "encoder", a model folder or Hub name; for "sft" and
+        "grpo", as in `tuning.sft`.
+    seed, steps : the seed of initial weights, order and dropout; optimizer steps of "sft", "grpo".
 
     Returns
     -------
-    (n,) scores in [0, 1], higher for label 1. ``UserError`` where training folds hold one label
-    only.
+    (n,) scores in [0, 1], higher for label 1. ``UserError`` where training folds hold only one
+    label.
     """
     gold = np.asarray(labels)
     good = gold.shape == (len(texts),) and np.isin(gold, [0, 1]).all()
     expect(good, "0 or 1 for each text", labels=labels)
-    # Whether there are settings to choose: tuning a whole model so many times would be dear.
-    known: dict[str, tuple[Callable[..., Learner], bool]]
-    known = {
+    # Each method, and whether it has settings to choose; fine-tuned models have none, as repeating
+    # the fine-tuning for each setting and inner fold would be expensive.
+    methods: dict[str, tuple[Callable[..., Learner], bool]]
+    methods = {
         "linear": (learners.linear, True),
         "kernel": (learners.kernel, True),
         "states": (learners.states, True),
         "encoder": (learners.encoder, False),
     }
     for name in tuning.METHODS:
-        known[name] = partial(tuning.learner, steps=steps, method=name), False
-    one_of(known, "method", method)
-    make, has_settings = known[method]
+        methods[name] = partial(tuning.learner, steps=steps, method=name), False
+    one_of(methods, "method", method)
+    make, has_settings = methods[method]
     learner = make(texts, gold, encoder, seed)
     scores = np.empty(len(gold))
     for fold in np.unique(folds):
-        # Never on the fold that is scored: settings chosen there would flatter the classifier
+        # Settings are never chosen on the fold that is scored, which would flatter the classifier
         # (R19).
         others = np.unique(folds[folds != fold])
-        inner = [_rows(gold, folds, fold, other) for other in others if has_settings]
-        train, test = _rows(gold, folds, fold)
-        scores[test] = learner(train, test)[_best(learner, gold, inner) if inner else 0]
+        inner = [_split(gold, folds, fold, other) for other in others if has_settings]
+        train, test = _split(gold, folds, fold)
+        scores[test] = learner(train, test)[_best_setting(learner, gold, inner) if inner else 0]
     return scores
 
 
 def decide(
     scores: np.ndarray, labels: np.ndarray, folds: np.ndarray, beta: float = 1.0
 ) -> np.ndarray:
-    """Yes or no, (n,) 0/1, at the best F_β threshold of the *other* folds; β > 1 weights recall."""
+    """Turn scores into decisions, (n,) 0/1, at the threshold with the best F_β on the *other*
+    folds; β > 1 favours recall.
+    """
     at_least(0, whole=False, beta=beta)
     labels, yes = np.asarray(labels), np.zeros(len(scores), dtype=int)
     for fold in np.unique(folds):
         here = folds == fold
         precision, recall, thresholds = precision_recall_curve(labels[~here], scores[~here])
-        # The sum is 0 where nothing is found.
-        both = np.maximum(beta**2 * precision + recall, 1e-9)
-        quality = (1 + beta**2) * precision * recall / both
-        # The last point of the curve, recall 0, has no threshold. Ties go to the lowest one.
-        yes[here] = scores[here] >= thresholds[np.argmax(quality[:-1])]
+        # The denominator is 0 where precision and recall are.
+        denominator = np.maximum(beta**2 * precision + recall, 1e-9)
+        f_beta = (1 + beta**2) * precision * recall / denominator
+        # The last point of the curve, recall 0, has no threshold. Of ties the lowest one is used.
+        yes[here] = scores[here] >= thresholds[np.argmax(f_beta[:-1])]
     return yes
 
 
@@ -128,13 +133,14 @@ def flags(
     beta: float = 1.0,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Which attributes are flagged as problematic: by people, by what learned from them, by doubt.
+    """Flag attributes as problematic: by the majority of people, by a classifier trained on it, and
+    by the extractor's own confidence.
 
     Parameters
     ----------
-    items : ``user item attribute reason confidence``, of ``datasets.load_judgments``; the
+    items : ``user item attribute reason confidence``, from ``datasets.load_judgments``; the
         classifier reads attribute and reason.
-    judgments : of people, ``user item label``, 1 = problematic.
+    judgments : judgments of people, ``user item label``, 1 = problematic.
     method, encoder, seed : as in `cross_validate`, on five folds that share no user (R7).
     beta : as in `decide`, which sets the thresholds of the classifier and of the extractor's doubt
         (1 − confidence).
@@ -145,20 +151,20 @@ def flags(
     "trained verifier" and, if every item states its confidence, "own confidence". NaN for items
     that nobody judged.
     """
-    # The other methods judge pairs.
+    # All other methods classify pairs.
     one_of(["linear", "encoder"], "verifier", method)
-    # An even split is no majority, as in `human_majority` of the stages' data.
-    said = judgments.assign(label=numbers(judgments))
-    share = said.groupby(["user", "item"])["label"].mean().rename("share")
-    known = items.join(share, on=["user", "item"]).dropna(subset="share")
-    labels = (known["share"] > 0.5).to_numpy(dtype=int)
-    number = folds(known["user"].tolist(), seed=seed)
-    texts = (known["attribute"] + " " + known["reason"]).tolist()
-    scores = {"trained verifier": cross_validate(texts, labels, number, method, encoder, seed)}
-    if known["confidence"].notna().all():
-        scores["own confidence"] = 1 - known["confidence"].to_numpy(dtype=float)
-    decided = {rater: decide(score, labels, number, beta) for rater, score in scores.items()}
-    return pd.DataFrame({"human_majority": labels} | decided, known.index).reindex(items.index)
+    # An even split is not a majority, as in `human_majority` of the data of all stages.
+    binary = judgments.assign(label=numbers(judgments))
+    share = binary.groupby(["user", "item"])["label"].mean().rename("share")
+    judged = items.join(share, on=["user", "item"]).dropna(subset="share")
+    labels = (judged["share"] > 0.5).to_numpy(dtype=int)
+    fold = folds(judged["user"].tolist(), seed=seed)
+    texts = (judged["attribute"] + " " + judged["reason"]).tolist()
+    scores = {"trained verifier": cross_validate(texts, labels, fold, method, encoder, seed)}
+    if judged["confidence"].notna().all():
+        scores["own confidence"] = 1 - judged["confidence"].to_numpy(dtype=float)
+    flagged = {rater: decide(score, labels, fold, beta) for rater, score in scores.items()}
+    return pd.DataFrame({"human_majority": labels} | flagged, judged.index).reindex(items.index)
 
 
 def relevance_judges(
@@ -170,57 +176,58 @@ def relevance_judges(
     seed: int = 0,
     steps: int = 100,
 ) -> pd.DataFrame:
-    """Classifiers of (prompt, attribute) as judges of pairs they were not trained on, by split.
+    """Judge pairs (prompt, attribute) by classifiers that were not trained on them, for several
+    splits.
 
     Parameters
     ----------
-    pairs, judgments : ``datasets.load_relevance``; pairs that ``gold``, the rater to learn from,
-        did not judge are left out.
-    models : method → encoder; they, ``seed`` and ``steps`` as in `cross_validate`.
+    pairs, judgments : from ``datasets.load_relevance``; pairs without a judgment of ``gold``, the
+        rater to learn from, are left out.
+    models : method → encoder. These, ``seed`` and ``steps`` are as in `cross_validate`.
 
     Returns
     -------
-    Judgments ``… rater rater_kind label score``, ``label`` being `decide`'s, of raters like "linear
-    (new prompts)", "linear (new users)" and, sharing both with its training set (R7), "linear
-    (random split)"; in "MODEL & linear (new prompts)" the classifier must confirm every yes of a
-    model.
+    Judgments ``… rater rater_kind label score``, with the labels of `decide`. Raters are like
+    "linear (new prompts)", "linear (new users)" and "linear (random split)", whose users and
+    prompts are also in its training set (R7). In "MODEL & linear (new prompts)" the classifier must
+    confirm every yes of a model.
     """
     if not models:
         remedy = "give linear or kernel, or a model for states, encoder, sft or grpo"
         raise UserError(f"no classifier to train: {remedy}")
     key = ["user", "prompt", "item"]
-    known = pairs.merge(judgments.loc[judgments["rater"] == gold, [*key, "label"]], on=key)
-    texts = list(zip(known["prompt_text"], known["attribute"], strict=True))
-    # What a model did not judge it did not say yes to: nothing is left to confirm.
-    models_said = judgments[judgments["rater_kind"] == "model"].set_index([*key, "rater"])
-    yes = models_said["label"].unstack(sort=False)
-    yes = yes.reindex(pd.MultiIndex.from_frame(known[key])).fillna(0)
-    known, tables = known.drop(columns=["prompt_text", "attribute"]), []
-    splits = {"new prompts": known["prompt"], "new users": known["user"]}
-    splits |= {"random split": pd.Series(range(len(known)))}
+    labelled = pairs.merge(judgments.loc[judgments["rater"] == gold, [*key, "label"]], on=key)
+    texts = list(zip(labelled["prompt_text"], labelled["attribute"], strict=True))
+    # A pair that a model did not judge counts as its no, so that there is no yes to confirm.
+    model_judgments = judgments[judgments["rater_kind"] == "model"].set_index([*key, "rater"])
+    yes = model_judgments["label"].unstack(sort=False)
+    yes = yes.reindex(pd.MultiIndex.from_frame(labelled[key])).fillna(0)
+    labelled, tables = labelled.drop(columns=["prompt_text", "attribute"]), []
+    splits = {"new prompts": labelled["prompt"], "new users": labelled["user"]}
+    splits |= {"random split": pd.Series(range(len(labelled)))}
     for split, groups in splits.items():
-        number = folds(groups, n_splits, seed)
+        fold = folds(groups, n_splits, seed)
         for method, encoder in models.items():
-            scores = cross_validate(texts, known["label"], number, method, encoder, seed, steps)
+            scores = cross_validate(texts, labelled["label"], fold, method, encoder, seed, steps)
             raters = {f"{method} ({split})": scores}
-            # In the strictest split alone: elsewhere the prompts are known to the classifier (R7).
+            # Only in the strictest split, as in others the classifier knows the prompts (R7).
             if split == "new prompts":
                 for judge in yes:
                     raters[f"{judge} & {method} ({split})"] = scores * yes[judge].to_numpy()
             for rater, score in raters.items():
-                # At 0 the model said no.
-                label = decide(score, known["label"], number) * (score > 0)
-                who = {"rater": rater, "rater_kind": "trained"}
-                tables.append(known.assign(**who, label=label, score=score))
+                # A score of 0 means that the model said no.
+                label = decide(score, labelled["label"], fold) * (score > 0)
+                names = {"rater": rater, "rater_kind": "trained"}
+                tables.append(labelled.assign(**names, label=label, score=score))
     return pd.concat(tables, ignore_index=True)
 
 
 def quality(
     judgments: pd.DataFrame, trained: pd.DataFrame, gold: str = MAJORITY, **how: Unpack[gap.How]
 ) -> pd.DataFrame:
-    """``gap.relevance_metrics`` of the models, the baselines and the classifiers.
+    """Compute ``gap.relevance_metrics`` of the models, the baselines and the classifiers.
 
-    Of classifiers the AUPRC and the best F1 are those of their scores.
+    The AUPRC and the best F1 of classifiers are computed from their scores.
     """
     reference = judgments[judgments["rater"] == gold]
     models = judgments[judgments["rater_kind"] == "model"]
@@ -228,7 +235,7 @@ def quality(
     decided = gap.relevance_metrics(pd.concat([reference, models, trained]), gold, **how)
     scored = gap.scored_metrics(pd.concat([reference, by_score]), gold, **how)
     scored = scored[scored["metric"].isin(["auprc", "best_f1"])].assign(rater_kind="trained")
-    # Of decisions 0/1 the AUPRC says little: that of the scores takes its place.
+    # The AUPRC of 0/1 decisions is not informative, so that of the scores replaces it.
     replaced = (decided["rater_kind"] == "trained") & (decided["metric"] == "auprc")
     return pd.concat([decided[~replaced], scored[decided.columns]], ignore_index=True)
 
@@ -236,24 +243,24 @@ def quality(
 def compare(
     judgments: pd.DataFrame, trained: pd.DataFrame, gold: str = MAJORITY, **how: Unpack[gap.How]
 ) -> pd.DataFrame:
-    """``gap.paired_difference`` of decisions; of scores, as "auprc", ``gap.scored_difference``.
+    """Compare classifiers with models, with saying yes to everything, and with other splits.
 
-    Each disjoint classifier, and each model that it must confirm, is ``compared`` with "a model"
-    and with "select_all"; its random split with "its disjoint split". ``p_adjusted`` corrects over
-    those of one kind and metric.
+    The differences are ``gap.paired_difference`` of decisions and, for "auprc",
+    ``gap.scored_difference`` of scores. Each classifier on a disjoint split, alone or confirming a
+    model, is ``compared`` with "a model" and with "select_all"; its random split is compared with
+    "its disjoint split". ``p_adjusted`` corrects over the differences of one kind and metric.
     """
-    # Paired on the same items, and always against yes to everything, which has a higher F1 than a
-    # published baseline (R5).
+    # "select_all" is always included, as it has a higher F1 than a published baseline (R5).
     models = judgments.loc[judgments["rater_kind"] == "model", "rater"].unique()
     pairs = []
     for rater in trained["rater"].unique():
         if rater.endswith("(random split)"):
-            # It shows nothing but what it flatters.
+            # A random split only serves to show how much it flatters; see below.
             continue
-        model, both, _ = rater.partition(" & ")
-        pairs += [(rater, other, "a model") for other in ([model] if both else models)]
+        model, confirmed, _ = rater.partition(" & ")
+        pairs += [(rater, other, "a model") for other in ([model] if confirmed else models)]
         pairs += [(rater, "select_all", "select_all")]
-        if not both:
+        if not confirmed:
             random = re.sub(r"\(.*", "(random split)", rater)
             pairs += [(random, rater, "its disjoint split")]
     decided = pd.concat([judgments, trained])
@@ -262,21 +269,25 @@ def compare(
     for a, b, compared in pairs:
         of_decisions = gap.paired_difference(decided, a, b, gold, **how)
         of_scores = gap.scored_difference(scored, a, b, gold, **how)
-        # As in `quality`: the AUPRC is that of the scores.
-        both = [of_decisions[of_decisions["metric"] != "auprc"], of_scores]
-        tables += [found.assign(compared=compared) for found in both]
+        # As in `quality`, the AUPRC is that of the scores.
+        of_decisions = of_decisions[of_decisions["metric"] != "auprc"]
+        tables += [rows.assign(compared=compared) for rows in (of_decisions, of_scores)]
     return corrected(pd.concat(tables, ignore_index=True), ["compared", "metric"])
 
 
-def _best(learner: Learner, labels: np.ndarray, inner: list[tuple[np.ndarray, np.ndarray]]) -> int:
-    """Which setting (line of scores) ranks the held-out training folds best."""
-    held_out = np.concatenate([learner(*rows) for rows in inner], axis=1)
+def _best_setting(
+    learner: Learner, labels: np.ndarray, inner: list[tuple[np.ndarray, np.ndarray]]
+) -> int:
+    """Return which setting (row of scores) ranks the held-out training folds best."""
+    held_out = np.concatenate([learner(train, test) for train, test in inner], axis=1)
     gold = labels[np.concatenate([test for _, test in inner])]
-    return int(np.argmax([average_precision_score(gold, line) for line in held_out]))
+    return int(np.argmax([average_precision_score(gold, scores) for scores in held_out]))
 
 
-def _rows(labels: np.ndarray, folds: np.ndarray, *out: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train on, outside the folds ``out``, and to score, those of the last of them."""
+def _split(labels: np.ndarray, folds: np.ndarray, *out: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows to train on, which are outside the folds ``out``, and the rows to score,
+    which are those of the last fold of ``out``.
+    """
     train = np.flatnonzero(~np.isin(folds, out))
     if len(set(labels[train])) < 2:
         without = " and ".join(map(str, out))

@@ -1,4 +1,4 @@
-"""Figures of the human–model and the real–synthetic gap."""
+"""Figures of the gaps between people and models, and between real and synthetic histories."""
 
 import math
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from personagap.spelling import words
 
 
 def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:
-    """Cohen's κ of every pair of raters (``gap.agreement``), as a lower triangle with its interval
-    in each cell.
+    """Draw Cohen's κ of every pair of raters (``gap.agreement``) as a lower triangle, with the
+    interval in each cell.
     """
     raters = list(dict.fromkeys([*agreement["rater_a"], *agreement["rater_b"]]))
     grid = np.full((len(raters), len(raters)), np.nan)
     for pair in agreement.itertuples():
         row, column = sorted((raters.index(pair.rater_a), raters.index(pair.rater_b)), reverse=True)
         grid[row, column] = pair.estimate
-        # κ of raters who always say the same is 0/0.
+        # κ of raters who always give the same label is 0/0.
         text = f"{pair.estimate:.2f}\n{pair.ci_low:.2f}–{pair.ci_high:.2f}"
         text = "undefined" if pair.note else text
         colour = "white" if pair.estimate > 0.6 else "black"
@@ -41,10 +41,10 @@ def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
-    """How often each rater says yes (``gap.relevance_metrics``), against how often the human
-    majority does.
+    """Draw how often each rater says yes (``gap.relevance_metrics``), compared with the human
+    majority.
     """
-    # Baselines are cut where one likes, so how often they say yes means nothing.
+    # The yes rate of a baseline only reflects its arbitrary cutoff, so baselines are left out.
     judges = metrics[metrics["rater_kind"].isin(["human", "model"])]
     table, base, ratios = (
         judges[judges["metric"] == name] for name in ("yes_rate", "prevalence", "over_selection")
@@ -60,10 +60,10 @@ def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
     style: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "top"}
     style |= {"fontsize": 9, "xycoords": ("data", "axes fraction")}
     ax.annotate(f"human majority\n{base:.1%}", (base, 0.98), **style)
-    beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
+    margin: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
     for row, ratio in zip(rows, ratios["estimate"], strict=True):
-        ax.annotate(f"{ratio:.2f}×", (1.02, row), fontsize=10, **beside)
-    ax.annotate("ratio", (1.02, len(table) - 0.4), fontsize=9, **beside)
+        ax.annotate(f"{ratio:.2f}×", (1.02, row), fontsize=10, **margin)
+    ax.annotate("ratio", (1.02, len(table) - 0.4), fontsize=9, **margin)
     ax.set(xlabel="attributes called relevant, 95% interval", xlim=(0, None))
     ax.set_title("Over-selection")
     percent(ax.xaxis)
@@ -72,8 +72,8 @@ def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
-    """Precision against recall (``gap.relevance_metrics``), with baselines that know nothing and
-    lines of equal F1.
+    """Draw precision against recall (``gap.relevance_metrics``), with baselines and lines of equal
+    F1.
     """
     metrics = wide(metrics, ["prevalence", "precision", "recall"])
     metrics["rater"] = named(metrics["rater"])
@@ -94,21 +94,21 @@ def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
             for name in ("recall", "precision")
         )
         style: dict[str, Any] = {"fmt": marker, "ms": 7, "color": colour, "elinewidth": 0.8}
-        # Each person is held against a majority that contains them, which flatters (R8).
+        # People are compared with a majority that includes them, which flatters them (R8).
         style["label"] = "human (part of the majority)" if kind == "human" else kind
-        # A recall of 1, as of yes to everything, lies on the frame.
+        # A recall of 1, like that of saying yes to everything, lies on the frame.
         style["clip_on"] = False
         ax.errorbar(rows["recall"], rows["precision"], xerr=xerr, yerr=yerr, **style)
     below: list[Any] = []  # rows
     for row in metrics.itertuples():
         left, rise, name = row.recall > 0.7 or row.rater_kind == "baseline", 6, row.rater
-        # These crowd at the base rate: their names go below, in turn.
+        # These cluster at the base rate, so their names are stacked below the points.
         if row.rater_kind in ("baseline", "retrieval"):
-            near = [each for each in below if abs(each.recall - row.recall) < 0.15]
-            # Dots that cover each other are said to be equal.
-            spots = [(each.recall, each.precision) for each in near]
-            apart = [math.dist(spot, (row.recall, row.precision)) for spot in spots]
-            name = f"= {name}" if min(apart, default=1) < 0.005 else name
+            near = [other for other in below if abs(other.recall - row.recall) < 0.15]
+            # The name of a point that covers another one begins with an equals sign.
+            point = row.recall, row.precision
+            distances = [math.dist((other.recall, other.precision), point) for other in near]
+            name = f"= {name}" if min(distances, default=1) < 0.005 else name
             rise = -14 - 11 * len(near)
             below.append(row)
         place: dict[str, Any] = {"xytext": (-7 if left else 7, rise), "fontsize": 9}
@@ -121,8 +121,8 @@ def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def calibration(curve: pd.DataFrame, ax: Axes) -> Axes:
-    """How often the gold says yes among items of like score (``gap.reliability_curve``, of one
-    rater or several).
+    """Draw how often the gold says yes among items of similar score (``gap.reliability_curve`` of
+    one or several raters).
     """
     ax.plot([0, 1], [0, 1], color=PALETTE["noise"], ls="--", lw=1, label="calibrated")
     styles = series(curve["rater"])
@@ -150,13 +150,13 @@ def stages(
     ratings: pd.DataFrame | None,
     ax: Axes,
 ) -> Axes:
-    """The synthetic–human gap in one picture: a row per stage, people beside models, real beside
+    """Draw the synthetic–human gap with one row per stage: people beside models, real beside
     synthetic histories.
 
     Parameters
     ----------
     acceptance, relevance, ratings : the tables of these names that 1_extraction, 2_relevance and
-        3_response saved; None for a stage that was not run: its row says so.
+        3_response saved; None for a stage that was not run, whose row says so.
     """
     points = approval(acceptance, relevance, ratings)
     points["rater"] = named(points["rater"]).map(literal)
@@ -168,12 +168,12 @@ def stages(
             face = "w" if source == "synthetic" else colour
             dots(ax, part, part["y"], fmt=marker, color=colour, mfc=face)
         for row in rows.itertuples():
-            # Where there is no room to the right of an interval, its name stands to the left.
+            # Without room to the right of an interval, the name goes to its left.
             crowded = row.ci_high > 70
-            where: dict[str, Any] = {"xytext": (-6 if crowded else 6, 0), "va": "center"}
-            where |= {"textcoords": "offset points", "ha": "right" if crowded else "left"}
+            place: dict[str, Any] = {"xytext": (-6 if crowded else 6, 0), "va": "center"}
+            place |= {"textcoords": "offset points", "ha": "right" if crowded else "left"}
             end = row.ci_low if crowded else row.ci_high
-            ax.annotate(row.rater, (end, row.y), fontsize=8, **where)
+            ax.annotate(row.rater, (end, row.y), fontsize=8, **place)
         if rows.empty:
             ax.text(50, stage, "not run", ha="center", va="center", color=PALETTE["noise"])
     for edge in (0.5, 1.5):
@@ -187,15 +187,15 @@ def stages(
 def approval(
     acceptance: pd.DataFrame | None, relevance: pd.DataFrame | None, ratings: pd.DataFrame | None
 ) -> pd.DataFrame:
-    """How often each side says yes: `results` with the keys ``stage rater rater_kind source``, in
-    percent.
+    """Return how often people and models say yes at each stage: `results` with the keys
+    ``stage rater rater_kind source``, in percent.
     """
     limits = ["estimate", "ci_low", "ci_high"]
     tables = [pd.DataFrame(columns=["stage", "rater", "rater_kind", "source", *limits])]
     if acceptance is not None:
         rows = acceptance[acceptance["label"] == "accepted"]
-        who = rows["rater_kind"].replace("human", "people")
-        tables.append(rows.assign(stage=1, rater=who + ", " + rows["source"] + " histories"))
+        rater = rows["rater_kind"].replace("human", "people")
+        tables.append(rows.assign(stage=1, rater=rater + ", " + rows["source"] + " histories"))
     if relevance is not None:
         majority = relevance.head(1).assign(rater="people, majority", rater_kind="human")
         models = relevance[relevance["rater_kind"] == "model"]
@@ -204,7 +204,7 @@ def approval(
             tables.append(rows.rename(columns=names).assign(stage=2, source="real"))
     if ratings is not None:
         tables.append(ratings[ratings["metric"] == "better"].assign(stage=3, source="real"))
-    # Without the empty one, whose columns of no type would decide those of all.
+    # Empty tables are left out, as their columns would determine the dtypes of the result.
     filled = [rows[tables[0].columns] for rows in tables if len(rows)] or tables
     table = pd.concat(filled, ignore_index=True)
     table = table.assign(**100 * table[limits])
@@ -212,13 +212,13 @@ def approval(
 
 
 def quality(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """F1 and AUPRC of the models and of classifiers (``classifiers.quality``), beside those of yes
-    to everything.
+    """Draw F1 and AUPRC of models and classifiers (``classifiers.quality``), beside those of saying
+    yes to everything.
     """
     for ax, (metric, name) in zip(axes, {"f1": "F1", "auprc": "AUPRC"}.items(), strict=True):
         rows = table[table["metric"] == metric].set_index("rater", drop=False)
         everything = rows.loc["select_all", "estimate"]
-        # It is the line that the others must pass, and no row beside them (R5).
+        # The baseline is drawn as the line that the others must pass, not as a row (R5).
         rows = rows[rows["rater_kind"] != "baseline"]
         label = f"{name}, 95% interval (dashed: yes to everything)"
         how: dict[str, Any] = {"xlabel": label, "title": f"{name} of models and trained judges"}

@@ -60,9 +60,8 @@ def stand_in(
     replacement = gap.alternative_annotator_test(judgments, **how) if people > 1 else None
     latent = gap.latent_truth(judgments, **how) if people > 2 else None
     # The same labels for every model, so that the models can be compared.
-    few = judgments[judgments["rater"] == gold].sample(
-        frac=FEW_LABELS, random_state=how.get("seed", 0)
-    )
+    few = judgments[judgments["rater"] == gold]
+    few = few.sample(frac=FEW_LABELS, random_state=how.get("seed", 0))
     few_labels = []
     for model in _models(judgments):
         both = pd.concat([few, judgments[judgments["rater"] == model]])

@@ -1,5 +1,5 @@
-"""What `classifiers` can learn with: a linear model or kernels of embeddings, a language model's
-hidden states, or an encoder fine-tuned whole.
+"""Learners for `classifiers`: linear and kernel models of embeddings, a probe of a language model's
+hidden states, and a fine-tuned encoder.
 """
 
 import functools
@@ -23,28 +23,31 @@ from personagap.recentering import attributes
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 
-#: Inverse strengths of the ridge penalty to choose from, and dimensions of the representation that
-#: needs no model.
+#: Inverse strengths of the ridge penalty to choose from, and dimensions of the embeddings that need
+#: no model.
 PENALTIES, DIMENSIONS = (3e-4, 3e-3, 3e-2), 100
 #: Width of the Gaussian kernels, on unit vectors, and strengths of the ridge penalty to choose
 #: from.
 WIDTH, RIDGES = 0.8, (1.0, 3.0)
-#: Where hidden states are read, as a share of the layers, and with what answer begun.
-DEPTH, BEGUN = 0.7, "Answer:"
-#: Fine-tuning as is usual (Devlin et al. 2019, doi 10.18653/v1/N19-1423): nothing to choose.
+#: The layer whose hidden states are read, as a share of all layers, and the beginning of the answer
+#: that they are read after.
+DEPTH, ANSWER_START = 0.7, "Answer:"
+#: Usual settings of fine-tuning (Devlin et al. 2019, doi 10.18653/v1/N19-1423), not chosen by data.
 EPOCHS, RATE, BATCH, TOKENS = 3, 5e-5, 16, 256
-#: Scores of test rows by a model of training rows, one line per setting: (n_settings, n_test).
+#: A function of training and test rows that returns the scores of the test rows by a model fitted
+#: to the training rows, one row per setting: (n_settings, n_test).
 Learner = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def linear(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
+    """Logistic regression on embeddings of texts, or on `_features` of the embeddings of pairs."""
     sides = [texts] if isinstance(texts[0], str) else list(zip(*texts, strict=True))
-    code, words = pd.factorize(pd.Series([text for side in sides for text in side]))
+    code, distinct = pd.factorize(pd.Series([text for side in sides for text in side]))
     code = code.reshape(len(sides), -1)
 
     def learner(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-        known = words[np.unique(code[:, train])]
-        x = _features(embed(words, encoder, dimensions=DIMENSIONS, known=known, seed=seed)[code])
+        known = distinct[np.unique(code[:, train])]
+        x = _features(embed(distinct, encoder, dimensions=DIMENSIONS, known=known, seed=seed)[code])
         fits = (LogisticRegression(C=penalty, max_iter=1000) for penalty in PENALTIES)
         fits = (fit.fit(x[train], labels[train]) for fit in fits)
         return np.stack([fit.predict_proba(x[test])[:, 1] for fit in fits])
@@ -53,8 +56,10 @@ def linear(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> 
 
 
 def _features(vectors: np.ndarray) -> np.ndarray:
-    """All of one size, for one penalty; scaled each by itself, columns that hardly vary in training
-    would blow up.
+    """Return the features of embeddings, (1 or 2, n, d), as in InferSent for two.
+
+    Unit vectors and their products are rescaled to a similar size, so that one penalty suits all.
+    Standardising each column would inflate columns that hardly vary in training.
     """
     size = vectors.shape[-1]
     if len(vectors) == 1:
@@ -67,88 +72,98 @@ def _features(vectors: np.ndarray) -> np.ndarray:
 def kernel(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
     """Kernel ridge regression of pairs, by a pairwise kernel (Stock et al. 2018, arXiv 1803.01575).
 
-    K = k(a, a') (1 + k(p, p')) + s·s'/d: what is known of like attributes counts, more so with a
-    like prompt, and so does how similar an attribute is to its prompt, beside the others of that
-    prompt. That takes no labels of theirs.
+    K = k(a, a') (1 + k(p, p')) + s·s'/d for attributes a and prompts p: labels of similar
+    attributes count, and count more with a similar prompt. The features s say how similar an
+    attribute is to its prompt, compared with the other attributes of that prompt; they use no
+    labels, so those of the test rows may be used.
     """
-    code, words = _coded_pairs(texts, "kernel")
-    overlap = _beside(embed(words)[code], code[0])
+    code, distinct = _factorize_pairs(texts, "kernel")
+    overlap = _relative_similarity(embed(distinct)[code], code[0])
 
-    def similarity(train: np.ndarray, both: np.ndarray) -> np.ndarray:
-        known = words[np.unique(code[:, train])]
-        vectors = embed(words, encoder, dimensions=DIMENSIONS, known=known, seed=seed)[code]
-        near = np.hstack([overlap, _beside(vectors, code[0])])
+    def similarity(train: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        known = distinct[np.unique(code[:, train])]
+        vectors = embed(distinct, encoder, dimensions=DIMENSIONS, known=known, seed=seed)[code]
+        s = np.hstack([overlap, _relative_similarity(vectors, code[0])])
         centred = (normalize(x - x.mean(axis=0)) for x in vectors)
-        prompt, attribute = (rbf_kernel(x[both], x[train], gamma=0.5 / WIDTH**2) for x in centred)
-        return attribute * (1 + prompt) + near[both] @ near[train].T / near.shape[1]
+        prompt, attribute = (rbf_kernel(x[rows], x[train], gamma=0.5 / WIDTH**2) for x in centred)
+        return attribute * (1 + prompt) + s[rows] @ s[train].T / s.shape[1]
 
     return _ridge(similarity, labels)
 
 
 def states(texts: Texts, labels: np.ndarray, model: Hashable, seed: int) -> Learner:
-    """Kernel ridge regression of what a language model holds when it has read a pair and is about
-    to answer: a probe of its hidden states (Alain and Bengio 2016, arXiv 1610.01644).
+    """Kernel ridge regression of the hidden states of a language model that has read a pair and is
+    about to answer: a probe (Alain and Bengio 2016, arXiv 1610.01644).
 
-    They are taken less their mean over the attributes of a prompt, which tells the prompt and not
-    the attribute, and compared by a Gaussian kernel, beside the words that both have in common.
+    The mean over the attributes of a prompt, which carries information on the prompt but not on the
+    attribute, is subtracted from the states. These are compared by a Gaussian kernel, to which a
+    linear kernel of the lexical overlap of prompt and attribute is added.
     """
-    code, words = _coded_pairs(texts, "states")
-    overlap = _beside(embed(words)[code], code[0])
-    held = pd.DataFrame(_held(model, tuple(texts)))
-    # A few components are a hundred times as large as others; one that hardly varies is rounding.
-    spread = held.std()
-    held = (held - held.groupby(code[0]).transform("mean")) / spread.clip(0.01 * spread.mean())
-    vectors = normalize(held)
+    code, distinct = _factorize_pairs(texts, "states")
+    overlap = _relative_similarity(embed(distinct)[code], code[0])
+    hidden = pd.DataFrame(_hidden_states(model, tuple(texts)))
+    # Standardised, as a few components are a hundred times as large as others. The lower limit is
+    # for components that hardly vary, whose variation is rounding error.
+    sd = hidden.std()
+    hidden = (hidden - hidden.groupby(code[0]).transform("mean")) / sd.clip(0.01 * sd.mean())
+    vectors = normalize(hidden)
 
-    def similarity(train: np.ndarray, both: np.ndarray) -> np.ndarray:
-        alike = rbf_kernel(vectors[both], vectors[train], gamma=0.5 / WIDTH**2)
-        return alike + overlap[both] @ overlap[train].T / overlap.shape[1]
+    def similarity(train: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        gaussian = rbf_kernel(vectors[rows], vectors[train], gamma=0.5 / WIDTH**2)
+        return gaussian + overlap[rows] @ overlap[train].T / overlap.shape[1]
 
     return _ridge(similarity, labels)
 
 
 @functools.lru_cache(maxsize=2)
-def _held(model: Any, pairs: tuple[tuple[str, str], ...]) -> np.ndarray:
-    """Hidden states (n, hidden size); once for all folds, as no label goes into them."""
-    # Here, as it imports torch, which the others do without.
+def _hidden_states(model: Any, pairs: tuple[tuple[str, str], ...]) -> np.ndarray:
+    """Return hidden states (n, hidden size). They depend on no labels, so they are cached for all
+    folds.
+    """
+    # Imported here, as it imports torch, which the other learners do not need.
     from personagap.models.local import LocalModel
 
     lm = models.load_model(model) if isinstance(model, str) else model
     if not isinstance(lm, LocalModel):
-        shown = f"{getattr(lm, 'id', lm)} shows no hidden states"
+        problem = f"{getattr(lm, 'id', lm)} shows no hidden states"
         remedy = "give encoder= a model in process, such as smollm2, gguf:FILE or hf:ORG/NAME"
-        raise UserError(f"method 'states': {shown}; {remedy}")
-    asked = [user_says(attributes.question(prompt, [text])) for prompt, text in pairs]
-    begun = {"role": "assistant", "content": BEGUN}
-    return lm.hidden_states([[*chat, begun] for chat in asked], DEPTH)
+        raise UserError(f"method 'states': {problem}; {remedy}")
+    chats = [user_says(attributes.question(prompt, [text])) for prompt, text in pairs]
+    start = {"role": "assistant", "content": ANSWER_START}
+    return lm.hidden_states([[*chat, start] for chat in chats], DEPTH)
 
 
-def _coded_pairs(texts: Texts, method: str) -> tuple[np.ndarray, pd.Index]:
-    """Numbers of the prompts and of the attributes, (2, n), among all texts, and these."""
+def _factorize_pairs(texts: Texts, method: str) -> tuple[np.ndarray, pd.Index]:
+    """Return the distinct texts, and for each pair the indices of its prompt and of its attribute
+    among these, (2, n), which come first.
+    """
     if isinstance(texts[0], str):
         remedy = "choose linear or encoder"
         raise UserError(f"method {method!r} judges pairs of a prompt and an attribute: {remedy}")
     sides = zip(*texts, strict=True)
-    code, words = pd.factorize(pd.Series([text for side in sides for text in side]))
-    return code.reshape(2, -1), words
+    code, distinct = pd.factorize(pd.Series([text for side in sides for text in side]))
+    return code.reshape(2, -1), distinct
 
 
 def _ridge(similarity: Callable[[np.ndarray, np.ndarray], np.ndarray], labels: np.ndarray):
-    """Kernel ridge regression, of ``similarity(train, rows)``: (rows, train)."""
+    """Return a learner by kernel ridge regression; ``similarity(train, rows)`` is the kernel, an
+    array (rows, train).
+    """
 
     def learner(train: np.ndarray, test: np.ndarray) -> np.ndarray:
         kernel = similarity(train, np.concatenate([train, test]))
-        share = labels[train].mean()
+        # The mean label takes the place of an intercept, which kernel ridge regression lacks.
+        mean = labels[train].mean()
         fits = (KernelRidge(alpha=alpha, kernel="precomputed") for alpha in RIDGES)
-        fits = (fit.fit(kernel[: len(train)], labels[train] - share) for fit in fits)
-        return np.stack([share + fit.predict(kernel[len(train) :]) for fit in fits]).clip(0, 1)
+        fits = (fit.fit(kernel[: len(train)], labels[train] - mean) for fit in fits)
+        return np.stack([mean + fit.predict(kernel[len(train) :]) for fit in fits]).clip(0, 1)
 
     return learner
 
 
-def _beside(vectors: np.ndarray, prompt: np.ndarray) -> np.ndarray:
-    """Cosine of prompt and attribute, also less its mean and as its rank among those of the prompt:
-    (n, 3), scaled.
+def _relative_similarity(vectors: np.ndarray, prompt: np.ndarray) -> np.ndarray:
+    """Return the cosine of prompt and attribute, its difference from the mean cosine of the prompt,
+    and its rank among those of the prompt: (n, 3), standardised.
     """
     cosine = pd.Series((vectors[0] * vectors[1]).sum(axis=1))
     page = cosine.groupby(prompt)
@@ -156,6 +171,7 @@ def _beside(vectors: np.ndarray, prompt: np.ndarray) -> np.ndarray:
 
 
 def encoder(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
+    """Fully fine-tuned sequence classifier of texts or pairs, with class weights in the loss."""
     import torch
     import transformers as hf
 
@@ -167,7 +183,8 @@ def encoder(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) ->
         tokenizer = hf.AutoTokenizer.from_pretrained(encoder)
         config = hf.AutoConfig.from_pretrained(encoder, num_labels=2)
 
-    def model_init():  # for Trainer to seed before a new head is drawn
+    # A function and no model, so that Trainer can set the seed before the new head is initialised.
+    def model_init():
         return hf.AutoModelForSequenceClassification.from_pretrained(
             encoder, config=config, use_safetensors=True
         )
@@ -180,7 +197,8 @@ def encoder(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) ->
 
     on_gpu = torch.cuda.is_available()
     half = torch.cuda.is_bf16_supported() if on_gpu else prepacked.has_bfloat16()
-    # Few prompts are long: padded to them, batches at random are three times as many tokens.
+    # Batches are grouped by length: few texts are long, and padding random batches to the longest
+    # would triple the number of tokens.
     lengths = np.array([len(row["input_ids"]) for row in rows])
     pad = hf.DataCollatorWithPadding(tokenizer)
 
@@ -202,7 +220,7 @@ def encoder(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) ->
             )  # fmt: skip
             trainer.remove_callback(hf.PrinterCallback)
             trainer.train()
-        # Not by `Trainer.predict`, which groups by length in an order of its own.
+        # Not by `Trainer.predict`, which would group by length in an order of its own.
         model, logits = trainer.model.eval(), np.empty((len(test), 2))
         order = np.argsort(lengths[test], kind="stable")
         with torch.inference_mode():
