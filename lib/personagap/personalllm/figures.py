@@ -106,7 +106,7 @@ def coefficients(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
     return axes
 
 
-WIN_RATE = "win_rate_against_gpt4o"
+_RATE = "win_rate_against_gpt4o"
 
 
 def shots(means: pd.DataFrame, ax: Axes) -> Axes:
@@ -123,9 +123,8 @@ def shots(means: pd.DataFrame, ax: Axes) -> Axes:
     for number, (strategy, (colour, marker)) in enumerate(styles.items()):
         # Zero shots is the same for every strategy, so every line begins there.
         line = pd.concat([zero, shown[shown["strategy"] == strategy]]).sort_values("shots")
-        style = {"color": colour, "label": strategy, "ms": 6}
-        places = line["shots"] + 0.06 * (number - 1.5)
-        dots(ax, line, places, upright=True, fmt=f"{marker}-", **style)
+        x = line["shots"] + 0.06 * (number - 1.5)
+        dots(ax, line, x, upright=True, fmt=f"{marker}-", color=colour, label=strategy, ms=6)
     for row in means[means["template"] == "none"].itertuples():
         ax.axhline(row.estimate, color=PALETTE["noise"], ls=":", lw=1.2)
         margin: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
@@ -168,20 +167,19 @@ def forking_paths(log: pd.DataFrame, ordered: pd.DataFrame, axes: Sequence[Axes]
     # Jitter, as runs of similar rates would cover one another.
     jitter = np.random.default_rng(0).uniform(-0.25, 0.25, len(log))
     rows = log["method"].map(counts.index.get_loc) + jitter
-    left.plot(log[WIN_RATE], rows, "o", ms=5, alpha=0.6)
+    left.plot(log[_RATE], rows, "o", ms=5, alpha=0.6)
     left.set_yticks(range(len(counts)), [f"{name} ({count})" for name, count in counts.items()])
     left.set(xlabel="win rate against GPT-4o (%)", title=f"All {len(log)} logged runs")
     label = "if all were equally good, with\nindependent errors (95%)"
     band = ordered["rank"], ordered["chance_low"], ordered["chance_high"]
     right.fill_between(*band, color=PALETTE["noise"], alpha=0.35, lw=0, label=label)
-    right.plot(ordered["rank"], ordered[WIN_RATE], "o", ms=4, label="configurations, in order")
+    right.plot(ordered["rank"], ordered[_RATE], "o", ms=4, label="configurations, in order")
     plotted = ordered[ordered["plotted"]]
     style: dict[str, Any] = {"ms": 9, "mfc": "none", "mew": 1.8, "color": PALETTE["control"]}
-    style["label"] = "those in the paper's figure"
-    right.plot(plotted["rank"], plotted[WIN_RATE], "D", **style)
+    right.plot(plotted["rank"], plotted[_RATE], "D", label="those in the paper's figure", **style)
     runs = log.query("method == 'SelfKShotICL' and num_shots == 3")
     runs = runs[runs["responses_to_include"] == "winning_only"]
-    right.axhline(runs[WIN_RATE].iloc[0], color=PALETTE["human"], ls="--", lw=1.2, label="Self-ICL")
+    right.axhline(runs[_RATE].iloc[0], color=PALETTE["human"], ls="--", lw=1.2, label="Self-ICL")
     right.set(xlabel="rank of the configuration", ylabel="win rate against GPT-4o (%)")
     right.set_title(f"Meta-learning: {len(ordered)} configurations, one test set")
     right.legend(fontsize=8)

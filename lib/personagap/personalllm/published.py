@@ -116,9 +116,8 @@ def simulated_users(
     if opinions is not None:
         # The authors divide distances by options − 1 for their own users, but not for their
         # baselines (P5).
-        overall_opinions = opinions.query(
+        rows = opinions.query(
             "model == 'simulated users' and attribute == 'Overall' and distance == 'options−1'"
         ).assign(quantity="representativeness", experiment="opinionqa")
-        group = "category=overall;group=Overall;model=PersonalLLM"
-        tables.append(overall_opinions.assign(condition=group))
+        tables.append(rows.assign(condition="category=overall;group=Overall;model=PersonalLLM"))
     return compare(pd.concat(tables, ignore_index=True).assign(why_not=why_not), "personalllm")

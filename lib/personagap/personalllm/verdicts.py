@@ -78,8 +78,8 @@ def _personas(personas: pd.DataFrame) -> str:
 
 
 def _features(rows: pd.DataFrame) -> str:
-    accuracy, rows = rows[rows["metric"] == "accuracy"], rows[rows["metric"] == "coefficient"]
-    accuracy = accuracy.iloc[0]
+    accuracy = rows[rows["metric"] == "accuracy"].iloc[0]
+    rows = rows[rows["metric"] == "coefficient"]
     answer = "Yes" if accuracy["ci_low"] > 0.5 else "Not shown"
     clear = rows[(rows["ci_low"] > 0) | (rows["ci_high"] < 0)].itertuples()
     names = ", ".join(f"{words(row.feature)} {row.estimate:+.2f}" for row in clear) or "none"
@@ -163,9 +163,8 @@ def across_users(paired: pd.DataFrame, quality: pd.DataFrame) -> list[tuple[str,
     rows = _rewards(paired)
     _, *others = _answers(rows)
     row = rows.loc[["similar by difference − random users"]].iloc[0]
-    users = f"n = {row['n']:,.0f} users"
     answer = shown(row, "Yes", "No, they harm", OPEN)
-    answer = f"{answer}: {_estimate(row)}, {tested(row)} ({users})."
+    answer = f"{answer}: {_estimate(row)}, {tested(row)} (n = {row['n']:,.0f} users)."
     # The user's own history is the baseline to beat, as it is available without a database.
     own = rows.loc["similar by difference − own history"]
     does = shown(own, "less", "more", "as much, as far as these data tell")

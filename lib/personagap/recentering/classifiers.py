@@ -82,8 +82,7 @@ def cross_validate(
     expect(good, "0 or 1 for each text", labels=labels)
     # Each method, and whether it has settings to choose; fine-tuned models have none, as repeating
     # the fine-tuning for each setting and inner fold would be expensive.
-    methods: dict[str, tuple[Callable[..., Learner], bool]]
-    methods = {
+    methods: dict[str, tuple[Callable[..., Learner], bool]] = {
         "linear": (learners.linear, True),
         "kernel": (learners.kernel, True),
         "states": (learners.states, True),
@@ -101,7 +100,7 @@ def cross_validate(
         others = np.unique(folds[folds != fold])
         inner = [_split(gold, folds, fold, other) for other in others if has_settings]
         train, test = _split(gold, folds, fold)
-        scores[test] = learner(train, test)[_best_setting(learner, gold, inner) if inner else 0]
+        scores[test] = learner(train, test)[_best(learner, gold, inner) if inner else 0]
     return scores
 
 
@@ -275,9 +274,7 @@ def compare(
     return corrected(pd.concat(tables, ignore_index=True), ["compared", "metric"])
 
 
-def _best_setting(
-    learner: Learner, labels: np.ndarray, inner: list[tuple[np.ndarray, np.ndarray]]
-) -> int:
+def _best(learner: Learner, labels: np.ndarray, inner: list[tuple[np.ndarray, np.ndarray]]) -> int:
     """Return which setting (row of scores) ranks the held-out training folds best."""
     held_out = np.concatenate([learner(train, test) for train, test in inner], axis=1)
     gold = labels[np.concatenate([test for _, test in inner])]

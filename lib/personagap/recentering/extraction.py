@@ -261,12 +261,11 @@ def requests(step: str, table: pd.DataFrame, histories: pd.DataFrame | None = No
     if step == "extract":
         fields = table[["text"]].set_axis(["conversation"], axis=1)
     elif step == "rate":
-        personalized, generic = table["personalized"], table["generic"]
         first = _personalized_first(table)
         fields = table[["attribute"]].assign(
             prompt=table["prompt_text"],
-            first=personalized.where(first, generic),
-            second=generic.where(first, personalized),
+            first=table["personalized"].where(first, table["generic"]),
+            second=table["generic"].where(first, table["personalized"]),
         )
     else:
         assert histories is not None, f"{step} shows the conversations: give the histories"

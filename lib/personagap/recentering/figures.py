@@ -131,8 +131,7 @@ def calibration(curve: pd.DataFrame, ax: Axes) -> Axes:
         style: dict[str, Any] = {"fmt": f"{marker}-", "ms": 6, "color": colour}
         dots(ax, rows, rows["score"], upright=True, label=literal(words(rater)), **style)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean score of the judge")
-    ax.set_ylabel("share relevant to the human majority")
-    ax.set_title("Calibration")
+    ax.set(ylabel="share relevant to the human majority", title="Calibration")
     ax.legend(fontsize=9)
     return ax
 

@@ -134,8 +134,8 @@ def _hidden_states(model: Any, pairs: tuple[tuple[str, str], ...]) -> np.ndarray
 
 
 def _factorize_pairs(texts: Texts, method: str) -> tuple[np.ndarray, pd.Index]:
-    """Return the distinct texts, and for each pair the indices of its prompt and of its attribute
-    among these, (2, n), which come first.
+    """Return the indices of the prompts and of the attributes, (2, n), in the array of distinct
+    texts, and that array.
     """
     if isinstance(texts[0], str):
         remedy = "choose linear or encoder"

@@ -144,8 +144,7 @@ def learner(
         if method == "sft":
             tuned = sft(model, train_prompts, np.where(gold, YES, NO).tolist(), steps, seed)
         else:
-            reward = relevance_reward(gold)
-            tuned = grpo(model, train_prompts, reward, gold.tolist(), steps, seed)
+            tuned = grpo(model, train_prompts, relevance_reward(gold), gold.tolist(), steps, seed)
         # Scored by the likelihoods of both answers, as a probability has no threshold built in
         # (R4).
         chats = [user_says(prompts[row]) for row in test]

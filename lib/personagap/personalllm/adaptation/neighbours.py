@@ -181,10 +181,7 @@ def retrieval_quality(
     """
     k, size = oracle.shape[1], len(embeddings[1])
     recall = [len(np.intersect1d(*pair)) / k for pair in zip(found, oracle, strict=True)]
-    similar = [
-        normalize(queries) @ normalize(rows[-CORRELATION_USERS:]).T
-        for queries, rows in (embeddings, weights)
-    ]
+    similar = [normalize(x) @ normalize(y[-CORRELATION_USERS:]).T for x, y in (embeddings, weights)]
     # Ties are rare, so ordinal ranks suffice; averaging the ranks of ties would be much slower.
     ranks = [stats.zscore(cosines.argsort(axis=1).argsort(axis=1), axis=1) for cosines in similar]
     values = np.array([recall, (ranks[0] * ranks[1]).mean(axis=1)])

@@ -66,15 +66,14 @@ def cost(
     for template, model, _, prompts in _requests(lm, study, arms, shots, templates):
         texts = [chat[0]["content"] for chat in prompts]
         if evaluation == "generate":
-            price = pricing.of_texts(model, texts, 0.0, 0, TOKENS)
+            prices[template] = pricing.of_texts(model, texts, 0.0, 0, TOKENS)
         else:
             choices = study.responses[study.target].tolist()
             # A model also reads all the responses that it chooses from.
             tokens = [sum(map(len, row)) / pricing.TOKEN_CHARACTERS for row in choices]
             sizes = map(pricing.length, texts, cycle(tokens))
             requests = dict(zip(_keys(model, prompts, choices), sizes, strict=True))
-            price = pricing.of_requests(requests, [model.id])
-        prices[template] = price
+            prices[template] = pricing.of_requests(requests, [model.id])
     return pd.concat(prices, names=["template"]).droplevel(1).reset_index()
 
 

@@ -99,8 +99,7 @@ def dependence(
     expect(varied, "populations by what tells them apart", varied=varied)
     tables = []
     for name, populations in varied.items():
-        for population in populations:
-            tables.append(heterogeneity(rewards, population, **how).assign(varies=name))
+        tables += [heterogeneity(rewards, p, **how).assign(varies=name) for p in populations]
     return pd.concat(tables)
 
 

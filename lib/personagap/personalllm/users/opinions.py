@@ -83,13 +83,12 @@ def representativeness(
     questions = list(both.groupby("question", sort=False))
     expect(questions, "answers to questions of the people", models=models)
     # NaN where a model or a group has no answer, to be left out of the mean.
-    similarity = np.full((len(questions), len(names), len(groups), len(DISTANCES)), np.nan)
+    scores = np.full((len(questions), len(names), len(groups), len(DISTANCES)), np.nan)
     for number, (question, rows) in enumerate(questions):
         of_models = answers[question]
         with explained(f"question {question!r}", "give a share for each of its options"):
-            cells = np.ix_(of_models["code"], rows["code"])
-            similarity[number][cells] = _similarity(rows, of_models)
-    flat = similarity.reshape(len(questions), -1)
+            scores[number][np.ix_(of_models["code"], rows["code"])] = _similarity(rows, of_models)
+    flat = scores.reshape(len(questions), -1)
     index = pd.MultiIndex.from_arrays([range(len(questions))], names=["question"])
     how = {"cluster": "question", **how}
     drawn = resample(index, **how)

@@ -39,8 +39,7 @@ def score_responses(
     `UserError`: ``models`` is not a dictionary of names; a model cannot be loaded, or does not give
     one score per text.
     """
-    named = isinstance(models, dict) and all(isinstance(name, str) for name in models.values())
-    if not named:
+    if not (isinstance(models, dict) and all(isinstance(name, str) for name in models.values())):
         remedy = "give a name for each Hub name or folder, {NAME: FOLDER}"
         raise UserError(f"reward_models is {models!r}: {remedy}")
     require(table, "responses", "prompt_text", "text")
