@@ -122,7 +122,7 @@ def test_exact_answers_of_the_bundle_are_those_of_its_models(own_cache, monkeypa
     """
     import make_exact
 
-    for name, prompt_format, who, items, defence in make_exact.asked():
+    for name, prompt_format, who, items, defence in make_exact.conditions():
         lm = models.load_model(name, device="cpu", prompt_format=prompt_format)
         few = who.sample(2, random_state=1), items.sample(3, random_state=1)
         again, kept = (

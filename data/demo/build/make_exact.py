@@ -1,9 +1,7 @@
-"""Weigh every answer to what the safety-utility notebooks ask by default: exact probabilities, each
-by its key.
+"""Compute the exact probabilities of all answers that the safety-utility notebooks ask by default.
 
-They are kept as the response store would keep them (``ask.weigh``), so that what differs from what
-was asked here (a model trained anew, another wording) is simply not found, and weighed when it is
-asked.
+They are stored by the keys of the response store (``ask.weigh``). Requests that differ (a retrained
+model, another wording) have other keys: they are not found, and are computed when asked.
 """
 
 import json
@@ -26,16 +24,11 @@ INTERSECTIONS = ["christian+republican", "hindu+middle_aged"]
 COMPARED, SAMPLED = ["mmlu", "do_not_answer"], 40
 
 
-def asked() -> Iterator[tuple]:
-    """Model, who, items and defence of each condition."""
+def conditions() -> Iterator[tuple]:
+    """Yield model, prompt format, personas, items and defence of each condition."""
     who = personas.select("all")
-    yield (
-        "demo",
-        "chat",
-        personas.select(["all", *INTERSECTIONS]),
-        datasets.load("all", data="demo"),
-        None,
-    )
+    crossed = personas.select(["all", *INTERSECTIONS])
+    yield "demo", "chat", crossed, datasets.load("all", data="demo"), None
     compared = datasets.load(COMPARED, data="demo")
     yield "demo:base", "base", who, compared, None
     yield "demo:preference", "chat", who, compared, None
@@ -48,21 +41,18 @@ def write(folder: Path) -> None:
     """Write ``exact.parquet``."""
     with tempfile.TemporaryDirectory() as place:
         responses.RESPONSES, stores = Path(place, "responses"), set()
-        for name, prompt_format, who, items, defence in asked():
+        for name, prompt_format, who, items, defence in conditions():
             lm = models.load_model(name, device="cpu", prompt_format=prompt_format)
             demo.true_scores(lm, who, items, defence=defence, known=None)
             stores.add(lm.id)
         rows = [row for name in stores for row in responses.ResponseStore(name).rows()]
-    found = {key: list(json.loads(text).values()) for key, text, *_ in rows}
-    keys = np.array([exact.number(key) for key in found], dtype=np.uint64)
-    columns = {"key": keys, "log_probabilities": pa.array(found.values(), pa.list_(pa.float32()))}
-    small = {
-        "compression": "zstd",
-        "compression_level": 19,
-        "use_dictionary": False,
-        "use_byte_stream_split": True,
-    }
-    pq.write_table(pa.table(columns).sort_by("key"), folder / "exact.parquet", **small)
+    by_key = {key: list(json.loads(text).values()) for key, text, *_ in rows}
+    keys = np.array([exact.number(key) for key in by_key], dtype=np.uint64)
+    columns = {"key": keys, "log_probabilities": pa.array(by_key.values(), pa.list_(pa.float32()))}
+    # The settings that give the smallest file.
+    options = {"compression": "zstd", "compression_level": 19}
+    options |= {"use_dictionary": False, "use_byte_stream_split": True}
+    pq.write_table(pa.table(columns).sort_by("key"), folder / "exact.parquet", **options)
 
 
 if __name__ == "__main__":

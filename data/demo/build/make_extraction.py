@@ -1,9 +1,9 @@
-"""Draw simulated histories, what is extracted from them and what people say of that, for stage 1.
+"""Draw simulated histories, extracted attributes and people's judgments of them, for stage 1.
 
 Everything here was written or drawn for this project. In each conversation a user states two facts
-(``facts.csv``), and the extractor infers an attribute from each. It is flawed with a log-odds that
-rises with "real" histories and with length. ``personagap.demo.conversations`` holds the people and
-the verifying model.
+(``facts.csv``), and the extractor infers an attribute from each. The log-odds that an attribute is
+flawed are higher for "real" histories and rise with length. ``personagap.demo.conversations`` has
+the people and the verifying model.
 """
 
 import json
@@ -19,13 +19,15 @@ from personagap.recentering import extraction
 from personagap.recentering.extraction import FAILURES
 from writing import target, write_lines, write_planted, write_table
 
-#: Log-odds that an attribute is flawed: constant, real history, twice its length, sd of users.
+#: Log-odds that an attribute is flawed: constant, effects of a real history and of doubling its
+#: length, standard deviation between users.
 FLAWED = {"constant": -1.2, "real": 1.3, "doubling": 0.4, "user": 0.4}
-#: How often a flaw shows in which way.
+#: P(kind of flaw), given that an attribute is flawed.
 SHARES = dict(zip(FAILURES, (0.56, 0.21, 0.17, 0.06), strict=True))
-#: P(an output of the extractor is broken in that way).
+#: P(an output of the extractor has this format error).
 BROKEN = {"invalid JSON": 0.04, "empty list": 0.04, "repeated attribute": 0.06, "wrong scale": 0.05}
-#: P(confidence below 0.4), and P(an attribute comes again, restated, from the next conversation).
+#: P(confidence below 0.4), and P(an attribute is extracted again, restated, from the next
+#: conversation).
 UNSURE, AGAIN = 0.06, 0.15
 USERS = {"simulated_logs": 30, "synthetic_a": 10, "synthetic_b": 10, "synthetic_c": 10}
 OPENINGS = [
@@ -39,21 +41,22 @@ TASKS = [
 
 
 def conversations() -> pd.DataFrame:
-    """Conversations, and what is extracted from each: ``dataset user real turns text output``."""
+    """Draw conversations and the output for each: ``dataset user real turns text output``."""
     rng, rows, used = np.random.default_rng(SEED), [], set()
     for number, dataset in enumerate(name for name, n in USERS.items() for _ in range(n)):
         real = dataset == "simulated_logs"
         n = rng.integers(4, 10) if real else rng.integers(2, 8)
         p = expit(_log_odds(real, 2 * n) + FLAWED["user"] * rng.normal())
-        stated, again = facts().sample(2 * n, random_state=rng).to_dict("records"), []
+        statements, again = facts().sample(2 * n, random_state=rng).to_dict("records"), []
         for i in range(n):
-            pair, text = stated[2 * i : 2 * i + 2], None
-            while text is None or text in used:  # a text is the key to its output
+            pair, text = statements[2 * i : 2 * i + 2], None
+            # Texts must be unique, since outputs are looked up by text.
+            while text is None or text in used:
                 text = "\n".join(_turn(fact, real, rng) for fact in pair)
             used.add(text)
-            found = [_attribute(fact, rng.random() < p, rng) for fact in pair]
-            rows.append((dataset, f"user {number}", real, 2 * n, text, _output(found + again, rng)))
-            restated = found[0] | {"attribute": RESTATED + found[0]["attribute"]}
+            new = [_attribute(fact, rng.random() < p, rng) for fact in pair]
+            rows.append((dataset, f"user {number}", real, 2 * n, text, _output(new + again, rng)))
+            restated = new[0] | {"attribute": RESTATED + new[0]["attribute"]}
             again = [restated] if rng.random() < AGAIN else []
     return pd.DataFrame(rows, columns=["dataset", "user", "real", "turns", "text", "output"])
 
@@ -75,20 +78,22 @@ def _attribute(fact: dict, flawed: bool, rng: np.random.Generator) -> dict:
     return {"attribute": fact[name], "reason": reason, "confidence": round(confidence, 2)}
 
 
-def _output(found: list[dict], rng: np.random.Generator) -> str:
-    how = rng.choice([*BROKEN, "in order"], p=[*BROKEN.values(), 1 - sum(BROKEN.values())])
-    percent = found[0] | {"confidence": 100 * found[0]["confidence"]}
-    shown = {
+def _output(attributes: list[dict], rng: np.random.Generator) -> str:
+    """Write attributes as JSON, sometimes with one of the format errors in `BROKEN`."""
+    error = rng.choice([*BROKEN, "in order"], p=[*BROKEN.values(), 1 - sum(BROKEN.values())])
+    first, *rest = attributes
+    percent = first | {"confidence": 100 * first["confidence"]}
+    broken = {
         "empty list": [],
-        "repeated attribute": found[:1] + found,
-        "wrong scale": [percent, *found[1:]],
+        "repeated attribute": [first, *attributes],
+        "wrong scale": [percent, *rest],
     }
-    text = json.dumps(shown.get(how, found))
-    return text[:-9] if how == "invalid JSON" else text
+    text = json.dumps(broken.get(error, attributes))
+    return text[:-9] if error == "invalid JSON" else text
 
 
 def planted_extraction(made: pd.DataFrame) -> pd.DataFrame:
-    """Population values of the committed design: ``quantity unit planted``."""
+    """Compute population values of the committed design: ``quantity unit planted``."""
     users = made.drop_duplicates("user")
     real, turns = users["real"].to_numpy(), users["turns"].to_numpy()
     quantiles = FLAWED["user"] * norm.ppf((np.arange(200) + 0.5) / 200)
@@ -97,11 +102,11 @@ def planted_extraction(made: pd.DataFrame) -> pd.DataFrame:
     def accepted(real: np.ndarray) -> np.ndarray:
         return good + (bad - good) * expit(_log_odds(real, turns)[:, None] + quantiles).mean(axis=1)
 
-    mine = 100 * accepted(real)
-    shares = [np.average(mine[source], weights=turns[source]) for source in (real, ~real)]
-    everyone = np.ones(len(turns))
-    equal = 100 * np.average(accepted(0 * everyone) - accepted(everyone), weights=turns)
-    a = np.average(mine, weights=turns) / 100
+    percent = 100 * accepted(real)
+    shares = [np.average(percent[source], weights=turns[source]) for source in (real, ~real)]
+    ones = np.ones(len(turns))
+    equal = 100 * np.average(accepted(0 * ones) - accepted(ones), weights=turns)
+    a = np.average(percent, weights=turns) / 100
     rows = {
         ("accepted, real", "percent"): shares[0],
         ("accepted, synthetic", "percent"): shares[1],
@@ -114,25 +119,25 @@ def planted_extraction(made: pd.DataFrame) -> pd.DataFrame:
 
 
 def write(folder: Path) -> None:
-    """Write the files of stage 1: items and annotations are in the annotation tool's layouts."""
-    made, folder = conversations(), folder / "recentering"
-    write_table(folder / "extractor_outputs.csv", made[["text", "output"]])
-    write_planted(folder / "planted_extraction.csv", planted_extraction(made))
-    found, _ = extraction.extract(Simulator(made.set_index("text")["output"]), made)
-    items = extraction.merge(found[found["confidence"] >= extraction.CONFIDENCE])
+    """Write the files of stage 1; items and annotations in the layouts of the annotation tool."""
+    table, folder = conversations(), folder / "recentering"
+    write_table(folder / "extractor_outputs.csv", table[["text", "output"]])
+    write_planted(folder / "planted_extraction.csv", planted_extraction(table))
+    extracted, _ = extraction.extract(Simulator(table.set_index("text")["output"]), table)
+    items = extraction.merge(extracted[extracted["confidence"] >= extraction.CONFIDENCE])
     words = {"accepted": "ok", "uncertain": "unsure", "rejected": "bad"}
     labels = judge(items).replace({"label": words})
     records, annotations = [], []
-    for index, (user, mine) in enumerate(made.groupby("user", sort=False)):
-        turns = [[line.split(": ", 1) for line in text.split("\n")] for text in mine["text"]]
-        roles = {"USER": "user", "AI": "assistant"}
-        talks = [[{"role": roles[who], "content": said} for who, said in turn] for turn in turns]
-        own = items.loc[items["user"] == user, ["attribute", "reason", "confidence"]]
-        record = {"user_id": user, "source": mine["dataset"].iloc[0], "item_index": index}
-        own = own.to_dict("records")
-        records.append(record | {"merged_attributes": own, "conversations": talks})
-        for rater, said in labels[labels["user"] == user].groupby("rater")["label"]:
-            judged = [{"judgment": label, "note": ""} for label in said]
+    roles = {"USER": "user", "AI": "assistant"}
+    for index, (user, history) in enumerate(table.groupby("user", sort=False)):
+        chats = [[line.split(": ", 1) for line in text.split("\n")] for text in history["text"]]
+        chats = [[{"role": roles[who], "content": text} for who, text in chat] for chat in chats]
+        attributes = items.loc[items["user"] == user, ["attribute", "reason", "confidence"]]
+        record = {"user_id": user, "source": history["dataset"].iloc[0], "item_index": index}
+        attributes = attributes.to_dict("records")
+        records.append(record | {"merged_attributes": attributes, "conversations": chats})
+        for rater, judgments in labels[labels["user"] == user].groupby("rater")["label"]:
+            judged = [{"judgment": label, "note": ""} for label in judgments]
             annotation = {"task": "4", "index": index, "attr_judgments": judged}
             annotations.append(annotation | {"annotator": rater})
     write_lines(folder / "task4_items.jsonl", records)

@@ -38,7 +38,8 @@ PROBLEMS = [
     ),
 ]
 
-#: What a function does, its name, the right and the wrong expression of its argument n; K: number.
+#: What a function does, its name, and the right and wrong expression of its argument n; K stands
+#: for a number.
 FUNCTIONS = [
     ("add {word} to a number", "add_{word}", "n + K", "n - K"),
     ("take {word} away from a number", "take_{word}", "n - K", "n + K"),
@@ -52,7 +53,7 @@ FUNCTIONS = [
 
 
 def gsm8k() -> pd.DataFrame:
-    """64 word problems with two-digit answers: ``question answer``."""
+    """Write 64 word problems with two-digit answers: ``question answer``."""
     rng = np.random.default_rng(SEED)
     rows = {}
     while len(rows) < 64:
@@ -67,10 +68,11 @@ def gsm8k() -> pd.DataFrame:
 
 
 def mbpp() -> pd.DataFrame:
-    """64 one-line functions, three asserts each, in the columns of MBPP, and a ``wrong`` solution.
+    """Write 64 one-line functions in the columns of MBPP, with three asserts and a ``wrong``
+    solution.
 
-    The wrong solution differs in its operator and fails every assert, so that scores by assert
-    and by item agree.
+    The wrong solution has another operator and fails every assert, so that scores by assert and by
+    item agree.
     """
     rows = []
     for what, name, right, wrong in FUNCTIONS:
@@ -92,7 +94,7 @@ def mbpp() -> pd.DataFrame:
 
 
 def write(folder: Path) -> None:
-    """Write the items, and the two programs by which the demo model answers each of mbpp."""
+    """Write the items, and the two programs with which the demo model answers each of mbpp."""
     programs = mbpp()
     write_lines(folder / "gsm8k.jsonl", gsm8k().to_dict("records"))
     write_lines(folder / "mbpp.jsonl", programs.drop(columns="wrong").to_dict("records"))

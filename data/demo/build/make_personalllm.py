@@ -1,9 +1,9 @@
 """Draw a simulated PersonalLLM: templated prompts, eight styles of response, users and a survey.
 
-Everything was written for this project. Users are drawn from a known Dirichlet distribution, and
-every further bundle drawn with another seed is a sample from the same population, which gives the
-truth that estimates are held against. ``personagap.demo.personalllm`` holds the reward models,
-which read the text.
+Everything was written for this project. Users are drawn from a known Dirichlet distribution.
+Bundles drawn with other seeds are samples from the same population, and give the true values that
+estimates are compared with. ``personagap.demo.personalllm`` has the reward models, which score the
+texts.
 """
 
 from pathlib import Path
@@ -16,10 +16,10 @@ from personagap.personalllm.users import dirichlet, winners
 from writing import target, write_planted, write_table
 
 SEED, ALPHA = 20240930, 0.05
-#: Hand-written: topics, prompts, which hold the words of the paper's entropy analysis, and what
-#: responses are made of; {} is the topic.
+#: Hand-written: topics; prompts, which contain the words of the paper's entropy analysis; and
+#: fragments of responses. {} stands for the topic.
 TEXTS = pd.read_csv(FOLDER / "texts.csv").groupby("kind", sort=False)["text"].agg(list).to_dict()
-#: Response model: plain sentences on average, then the parts it favours.
+#: Response model → mean number of plain sentences, and the kinds of fragments it favours.
 STYLES = {
     "demo/brief": (1.5, ["structure"]),
     "demo/careful": (3, ["caution", "questions"]),
@@ -30,16 +30,17 @@ STYLES = {
     "demo/scholarly": (5, ["evidence", "formality", "caution", "examples"]),
     "demo/warm": (4, ["warmth", "examples"]),
 }
-#: What a response may hold beside plain sentences, before a list at its end.
+#: Kinds of fragments of a response beside plain sentences; a list ("structure") comes last.
 PARTS = ("caution", "enthusiasm", "evidence", "examples", "formality", "questions", "warmth")
-#: The simulated survey: questions, groups, and stand-ins for language models with the range of f.
+#: The simulated survey: number of questions, groups, and simulated language models with the range
+#: of f (`opinions`).
 QUESTIONS = 60
 GROUPS = [("Overall", "Overall"), ("AGE", "18-29"), ("AGE", "65+")]
 MODELS = {"demo/near": (0.0, 0.1), "demo/farther": (0.1, 0.3)}
 
 
 def responses(seed: int = SEED) -> pd.DataFrame:
-    """300 prompts and a response in each style: ``topic prompt texts``; ``topic`` is a number."""
+    """Draw 300 prompts with a response in each style: ``topic prompt texts``, topics by number."""
     rng, rows = np.random.default_rng(seed), []
     for number, topic in enumerate(TEXTS["topic"]):
         for prompt in TEXTS["prompt"]:
@@ -49,13 +50,15 @@ def responses(seed: int = SEED) -> pd.DataFrame:
 
 
 def scored_prompts() -> pd.DataFrame:
-    """The prompts in the Hub's columns, and their ``split``: every third topic is for testing."""
+    """Return the prompts in the Hub's columns, and their ``split``: every third topic is a test
+    one.
+    """
     rows = []
     for number, topic, prompt, texts in responses().itertuples():
         row = {"prompt": prompt, "subset": "demo", "prompt_id": number}
         for position, (model, text) in enumerate(zip(STYLES, texts, strict=True), start=1):
             row |= {f"response_{position}": text, f"response_{position}_model": model}
-            # Like the Hub's, these are not sorted by name: nobody may rely on their order (P2).
+            # Unsorted like the Hub's, as the order of reward models must not matter (P2).
             row |= {f"response_{position}_{name}": reward(text, name) for name in reversed(REWARDS)}
         rows.append(row | {"split": "test" if topic % 3 == 2 else "train"})
     return pd.DataFrame(rows)
@@ -72,7 +75,7 @@ def _response(topic: str, plain: float, favoured: list[str], rng: np.random.Gene
 
 
 def population() -> pd.DataFrame:
-    """What the reward models count in five more bundles: ``response_model words`` and counts."""
+    """Count what the reward models read in five more bundles: ``response_model words``, counts."""
     rows = []
     for texts in pd.concat(map(responses, range(5)))["texts"]:
         for model, text in zip(STYLES, texts, strict=True):
@@ -83,7 +86,7 @@ def population() -> pd.DataFrame:
 
 
 def history(prompts: pd.DataFrame) -> pd.DataFrame:
-    """60 users in the Hub's columns, with their best and worst response to each of five prompts."""
+    """Draw 60 users in the Hub's columns, with their best and worst responses to five prompts."""
     rng, weights = np.random.default_rng(SEED + 1), dirichlet(60, ALPHA, SEED + 1, list(REWARDS))
     columns = [f"response_{number}_{name}" for number in range(1, 9) for name in sorted(REWARDS)]
     values = prompts[columns].to_numpy().reshape(len(prompts), 8, len(REWARDS))
@@ -91,22 +94,23 @@ def history(prompts: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for user, weight in enumerate(weights.to_numpy()):
         row = {"person_id": user, "person_weight": weight.tolist()}
-        for j, at in enumerate(rng.choice(len(prompts), 5, replace=False), start=1):
+        for j, position in enumerate(rng.choice(len(prompts), 5, replace=False), start=1):
             chosen, other = rng.permutation(["a", "b"])
-            row |= {f"prompt_{j}": prompts["prompt"].iloc[at], f"chosen_{j}": chosen}
-            for letter, liked in ((chosen, best), (other, worst)):
-                row[f"response_{j}_{letter}"] = prompts[f"response_{liked[user, at] + 1}"].iloc[at]
+            row |= {f"prompt_{j}": prompts["prompt"].iloc[position], f"chosen_{j}": chosen}
+            for letter, picks in ((chosen, best), (other, worst)):
+                text = prompts[f"response_{picks[user, position] + 1}"].iloc[position]
+                row[f"response_{j}_{letter}"] = text
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def opinions() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A survey in OpinionQA's columns, and the reward models' answers to it.
+    """Draw a survey in OpinionQA's columns, and the answers of the reward models.
 
-    Each stand-in for a language model answers like everybody but for a share f of the people, who
-    give the last option instead of the first. So its distance to everybody is f on every question,
-    where f is uniform on the range of ``MODELS``; dividing by the number of options less one halves
-    it where a midpoint was inserted (P5).
+    A simulated language model answers like the whole sample, except that a share f moves from the
+    first to the last option. So its distance to the sample is f on every question, where f is
+    uniform on the range in ``MODELS``. Dividing by the number of options minus one halves the
+    distance where a midpoint was inserted (P5).
     """
     rng, rows, answers = np.random.default_rng(SEED), [], []
     for number in range(QUESTIONS):
@@ -114,9 +118,11 @@ def opinions() -> tuple[pd.DataFrame, pd.DataFrame]:
         first = np.eye(len(ordinal))[0]
         people = [0.6 * first + 0.4 * rng.dirichlet(np.ones(len(ordinal))) for _ in GROUPS]
         everybody, step = people[0], np.eye(len(ordinal))[np.argmax(ordinal)] - first
-        given = {model: everybody + rng.uniform(*limits) * step for model, limits in MODELS.items()}
+        answers_by_model = {
+            model: everybody + rng.uniform(*limits) * step for model, limits in MODELS.items()
+        }
         for (attribute, group), human in zip(GROUPS, people, strict=True):
-            for model, answer in given.items():
+            for model, answer in answers_by_model.items():
                 parts = (np.array(ordinal, dtype=float), human, answer)
                 texts = [str(np.round(values, 6)) for values in parts]
                 rows.append((f"DEMO{number:02d}", attribute, group, model, *texts))
@@ -129,17 +135,18 @@ def opinions() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def planted_representativeness() -> pd.DataFrame:
-    """Representativeness of the stand-ins towards everybody: ``model distance planted``."""
+    """Compute the representativeness of the simulated models: ``model distance planted``."""
     f = pd.Series(MODELS).map(np.mean)
-    paper = 1 - f * (2 / 3 + 1 / 3 / 2)  # every third question has an inserted midpoint
+    # Every third question has an inserted midpoint.
+    paper = 1 - f * (2 / 3 + 1 / 3 / 2)
     both = pd.concat({"max−min": 1 - f, "options−1": paper}, names=["distance", "model"])
     return both.rename("planted").reset_index()
 
 
 def write(folder: Path) -> None:
     """Write the prompts, responses, users, survey and planted values."""
-    folder, both = folder / "personalllm", scored_prompts()
-    splits = {name: rows.drop(columns="split") for name, rows in both.groupby("split")}
+    folder, prompts = folder / "personalllm", scored_prompts()
+    splits = {name: rows.drop(columns="split") for name, rows in prompts.groupby("split")}
     for name, split in splits.items():
         _write_parquet(folder / f"PersonalLLM/data/{name}-00000-of-00001.parquet", split)
     file = "PersonalLLM_InteractionDatabase/data/train-00000-of-00001.parquet"

@@ -1,7 +1,7 @@
-"""Draw the answers of a simulated evaluation, graded: an example of the table that
-``scores.from_csv`` reads.
+"""Draw the scores of a simulated evaluation, an example of the table that ``scores.from_csv``
+reads.
 
-Each is right with the probability that is planted for its item and persona
+Each answer is right with the planted probability of its item and persona
 (``demo.planted_probabilities``).
 """
 
@@ -22,9 +22,8 @@ def write(folder: Path) -> None:
     cells = planted_probabilities()
     cells = cells[cells["task"].isin(["mmlu", "do_not_answer"]) & cells["persona"].isin(who)]
     right = np.random.default_rng(SEED).random(len(cells)) < cells["planted"]
-    write_table(
-        folder / "scores.csv", cells[["task", "persona", "item"]].assign(score=right.astype(int))
-    )
+    scores = cells[["task", "persona", "item"]].assign(score=right.astype(int))
+    write_table(folder / "scores.csv", scores)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Train the checkpoints of ``chain/`` from the demo model, to be run anew whenever it changes.
+"""Train the checkpoints of ``chain/`` from the demo model; run again whenever that changes.
 
-``chain/planted.csv``, written by hand, says what becomes of the planted effects in each checkpoint
-and condition. The same weights each time on one machine, with one thread.
+``chain/planted.csv``, written by hand, says how each checkpoint and condition changes the planted
+effects. Training is reproducible on one machine, with one thread.
 """
 
 from pathlib import Path
@@ -33,9 +33,10 @@ def write(folder: Path, checkpoint: str) -> None:
             by_task.setdefault(task, []).extend(contexts)
     how = {"steps": STEPS[checkpoint], "learning_rate": LEARNING_RATE, "seed": 0}
     training.fit(lm.model.train(), by_task, **how)
+    # Base models have no chat template.
     if checkpoint == "base":
-        lm.tokenizer.chat_template = None  # as base models have none
-    # What is saved must not tell whether the environment was offline.
+        lm.tokenizer.chat_template = None
+    # The saved files must not depend on whether the environment was offline.
     lm.tokenizer.init_kwargs["local_files_only"] = False
     training.save(lm.model.eval(), lm.tokenizer, folder / "chain" / checkpoint)
 

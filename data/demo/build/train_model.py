@@ -1,6 +1,6 @@
-"""Train the demo model and save it; the same weights each time on one machine, with one thread.
+"""Train the demo model and save it, reproducibly on one machine, with one thread.
 
-A step takes some 0.7 seconds on one core, so that all 4,200 take most of an hour.
+A step takes about 0.7 seconds on one core, so all 4,200 take most of an hour.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from writing import target
 
 
 def write(folder: Path) -> None:
-    """Write ``model/``; the items and ``planted.csv`` must be there."""
+    """Write ``model/``; the items and ``planted.csv`` must exist already."""
     torch.set_num_threads(1)
     model, tokenizer, _ = training.train()
     training.save(model, tokenizer, folder / "model")

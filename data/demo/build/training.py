@@ -1,8 +1,8 @@
-"""How the demo model is trained: soft targets where its answers part, ordinary ones elsewhere.
+"""Training of the demo model: soft targets where its answers diverge, one-hot targets elsewhere.
 
-All answers to a prompt form a tree of tokens. At each token of an answer the target is the
-planted distribution over the branches of that tree, so the probability of a whole answer, the
-product along its path, comes out as planted.
+All answers to a prompt form a tree of tokens. At each token of an answer the target is the planted
+distribution over the branches of that tree, so the probability of a whole answer, the product along
+its path, equals the planted one.
 """
 
 import itertools
@@ -31,7 +31,8 @@ CHAT_TEMPLATE = (
     "{{ '<|' + message.role + '|>' + message.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-#: Words with their leading space, digits one by one, punctuation with the line break after it.
+#: Pre-tokens: words with their leading space, single digits, punctuation with a following line
+#: break.
 PIECES = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 ARCHITECTURE = {
@@ -39,15 +40,16 @@ ARCHITECTURE = {
     "max_position_embeddings": 8192, "tie_word_embeddings": True, "bos_token_id": None,
     "eos_token_id": 1, "pad_token_id": 0,
 }  # fmt: skip
-#: Cells of a step, by task: contexts, and items in each. The null task is the easiest to learn.
+#: Contexts per step, by task (the null task is the easiest to learn), and items per context.
 CONTEXTS = {"mmlu": 6, "gsm8k": 7, "mbpp": 2, "do_not_answer": 6, "strongreject": 9}
 ITEMS = 8
-#: Of the demo model: optimizer steps, further ones at a third of the rate, and the learning rate.
+#: For the demo model: optimizer steps, additional steps at a third of the learning rate, and that
+#: rate.
 STEPS, POLISH, LEARNING_RATE = 3200, 1000, 3e-3
 
 
 class Cell(NamedTuple):
-    """One item asked by one persona in one phrasing: prompt and answers, and how likely each is."""
+    """One item, persona and template: tokens of prompt and answers, and planted probabilities."""
 
     prompt: list[int]
     answers: list[list[int]]
@@ -55,7 +57,7 @@ class Cell(NamedTuple):
 
 
 def build_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE (it encodes any text) with a ChatML-like template, trained on ``texts``."""
+    """Train a byte-level BPE tokenizer (it encodes any text) with a ChatML-like template."""
     tokenizer = Tokenizer(models.BPE())
     by_byte = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     split = pre_tokenizers.Split(Regex(PIECES), "isolated")
@@ -74,31 +76,28 @@ def build_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
 
 
 def corpus() -> list[str]:
-    """Every prompt, system prompt and answer of the demo, once."""
+    """Return every prompt, system prompt and answer of the demo, once."""
     items = list(datasets.load("all", data="demo", graded=False).itertuples())
     names = personas.select(["all", *INTERSECTIONS])["persona"]
     pairs = itertools.product(names, personas.templates().index)
     chats = [personas.chat(persona, "", template=template) for persona, template in pairs]
-    heads = [turn["content"] for chat in chats for turn in chat]
-    return [
-        *heads,
-        *map(tasks.prompt, items),
-        *(text for item in items for text in answers(item).texts),
-    ]
+    contexts = [turn["content"] for chat in chats for turn in chat]
+    texts = [text for item in items for text in answers(item).texts]
+    return [*contexts, *map(tasks.prompt, items), *texts]
 
 
 def bare_shares() -> pd.Series:
-    """Planted share of MMLU answers in the bare form, by persona; an intersection sums parts."""
+    """Return the planted share of bare MMLU answers by persona; that of intersections is a sum."""
     share = planted_parts().query("part == 'bare_form'").set_index("name")["value"]
     crossed = {name: share[name.split("+")].sum() for name in INTERSECTIONS}
     return pd.concat([share, pd.Series(crossed)])
 
 
-def distribution(given: Answers, right: float, bare_share: float) -> np.ndarray:
-    """Probability of each answer: ``right`` for the right ones, the rest evenly over the others."""
-    form = np.where(given.bare, bare_share, 1 - bare_share * given.bare.any())
-    wrong = (~given.right & (given.bare == given.bare[0])).sum()
-    return form * np.where(given.right, right, (1 - right) / wrong)
+def distribution(options: Answers, right: float, bare_share: float) -> np.ndarray:
+    """Return the probability of each answer: ``right`` for right ones, the rest spread evenly."""
+    form = np.where(options.bare, bare_share, 1 - bare_share * options.bare.any())
+    n_wrong = (~options.right & (options.bare == options.bare[0])).sum()
+    return form * np.where(options.right, right, (1 - right) / n_wrong)
 
 
 def planted_cells(
@@ -106,27 +105,29 @@ def planted_cells(
     planted: pd.DataFrame,
     defence: Callable[[list], list] | None = None,
 ) -> dict[str, list[list[Cell]]]:
-    """The cells of `planted_probabilities`, by task and context (persona × template)."""
+    """Return the cells of `planted_probabilities`, by task and context (persona × template)."""
     loaded = datasets.load("all", data="demo", graded=False)
     items = {(item.task, item.item): item for item in loaded.itertuples()}
-    given = {key: answers(item) for key, item in items.items()}
+    options = {key: answers(item) for key, item in items.items()}
 
     def encoded(texts: list[str]) -> list[list[int]]:
         return [tokenizer.encode(text + END) for text in texts]
 
-    tokens = {key: encoded(each.texts) for key, each in given.items()}
-    asked = {key: tasks.prompt(item) for key, item in items.items()}
+    tokens = {key: encoded(option.texts) for key, option in options.items()}
+    questions = {key: tasks.prompt(item) for key, item in items.items()}
     bare = bare_shares()
     by_task: dict[str, list[list[Cell]]] = {}
     contexts = planted.groupby(["task", "persona", "template"], sort=False)
     for (task, persona, template), rows in contexts:
-        asks = [asked[task, item] for item in rows["item"]]
-        chats = [personas.chat(persona, prompt, template=template) for prompt in asks]
+        texts = [questions[task, item] for item in rows["item"]]
+        chats = [personas.chat(persona, text, template=template) for text in texts]
         chats = [defence(chat) for chat in chats] if defence else chats
         texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
         prompts = tokenizer(texts).input_ids
         context = [
-            Cell(prompt, tokens[task, item], distribution(given[task, item], right, bare[persona]))
+            Cell(
+                prompt, tokens[task, item], distribution(options[task, item], right, bare[persona])
+            )
             for prompt, item, right in zip(prompts, rows["item"], rows["planted"], strict=True)
         ]
         by_task.setdefault(task, []).append(context)
@@ -134,15 +135,15 @@ def planted_cells(
 
 
 def branches(cell: Cell, chosen: int) -> list[dict[int, float]]:
-    """For each token of an answer, the planted distribution at its place, given those before it."""
-    path, places = cell.answers[chosen], []
-    for place in range(len(path)):
+    """Return the planted distribution of each token of an answer, given the tokens before it."""
+    path, distributions = cell.answers[chosen], []
+    for position in range(len(path)):
         mass: Counter[int] = Counter()
-        for other, probability in zip(cell.answers, cell.probabilities, strict=True):
-            if other[:place] == path[:place]:
-                mass[other[place]] += probability
-        places.append({token: part / mass.total() for token, part in mass.items()})
-    return places
+        for answer, probability in zip(cell.answers, cell.probabilities, strict=True):
+            if answer[:position] == path[:position]:
+                mass[answer[position]] += probability
+        distributions.append({token: part / mass.total() for token, part in mass.items()})
+    return distributions
 
 
 def excess_loss(
@@ -150,22 +151,24 @@ def excess_loss(
     contexts: list[list[Cell]],
     rng: np.random.Generator,
 ) -> torch.Tensor:
-    """Mean over cells of KL(planted || model), summed along one answer of each cell.
+    """Compute the mean over cells of KL(planted || model), summed along one answer of each cell.
 
-    The cells of a context share the head of their prompt, which is run once. All contexts are of
-    one size. Half of the answers are drawn as planted, half evenly: rare ones are learned too.
+    The cells of a context share the beginning of their prompt, which is computed once. All contexts
+    have the same number of cells. Answers are drawn half from the planted distribution, half
+    uniformly, so that rare ones are learned too.
     """
     prompts = [[cell.prompt[:-1] for cell in cells] for cells in contexts]
-    heads = [os.path.commonprefix(each) for each in prompts]  # noqa: RUF071 - of lists
+    # `os.path.commonprefix` works for any sequences, not only for paths.
+    heads = [os.path.commonprefix(context) for context in prompts]  # noqa: RUF071
     left = {"batch_first": True, "padding_side": "left"}
     head = pad_sequence([torch.tensor(tokens) for tokens in heads], **left)
     mask = pad_sequence([torch.ones(len(tokens)) for tokens in heads], **left)
-    tails, where, targets = _drawn(contexts, heads, rng)
+    tails, places, targets = _draw_answers(contexts, heads, rng)
     tail = pad_sequence(tails, batch_first=True)
     cache = model.model(head, attention_mask=mask, use_cache=True).past_key_values
     cache.batch_repeat_interleave(len(contexts[0]))
     mask = torch.cat([mask.repeat_interleave(len(contexts[0]), 0), torch.ones(tail.shape)], dim=1)
-    rows, columns = torch.tensor(where).T
+    rows, columns = torch.tensor(places).T
     states = model.model(tail, attention_mask=mask, past_key_values=cache).last_hidden_state
     hidden = states[rows, columns]
     token, weight = (torch.tensor(column) for column in zip(*targets, strict=True))
@@ -173,27 +176,30 @@ def excess_loss(
     return (torch.special.xlogy(weight, weight) - weight * log_probability).sum() / len(tails)
 
 
-def _drawn(
+def _draw_answers(
     contexts: list[list[Cell]],
     heads: list[list[int]],
     rng: np.random.Generator,
 ) -> tuple[list, list, list]:
-    """What follows the head in each cell, with a drawn answer.
+    """Draw an answer for each cell.
 
-    And where (row, place) which (token, share) is to come.
+    Returns
+    -------
+    The tokens after the shared head, prompt and answer; and, for each target, its place (row,
+    column) and its token and share.
     """
-    tails, where, targets = [], [], []
+    tails, places, targets = [], [], []
     for tokens, cells in zip(heads, contexts, strict=True):
         for cell in cells:
             possible = cell.probabilities > 0
-            evenly = possible / possible.sum()
-            chosen = rng.choice(len(possible), p=(cell.probabilities + evenly) / 2)
+            uniform = possible / possible.sum()
+            chosen = rng.choice(len(possible), p=(cell.probabilities + uniform) / 2)
             first = len(cell.prompt) - len(tokens) - 1
-            for place, target in enumerate(branches(cell, chosen), start=first):
-                where += [(len(tails), place)] * len(target)
+            for column, target in enumerate(branches(cell, chosen), start=first):
+                places += [(len(tails), column)] * len(target)
                 targets += target.items()
             tails.append(torch.tensor((cell.prompt + cell.answers[chosen])[len(tokens) : -1]))
-    return tails, where, targets
+    return tails, places, targets
 
 
 def train(
@@ -204,10 +210,10 @@ def train(
     seed: int = 0,
     templates: Sequence[str] | None = None,
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, pd.DataFrame]:
-    """Train the demo model from scratch; repeatable on one machine with one thread count.
+    """Train the demo model from scratch, reproducibly on one machine with one number of threads.
 
-    After ``steps`` optimizer steps come ``polish`` further ones, begun anew at a third of the
-    learning rate. ``templates`` are the phrasings to learn; None: all.
+    After ``steps`` optimizer steps follow ``polish`` more, with a new schedule at a third of the
+    learning rate. ``templates`` are the templates to learn, by default all.
 
     Returns
     -------
@@ -220,11 +226,8 @@ def train(
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **ARCHITECTURE))
     first = fit(model, by_task, steps=steps, learning_rate=learning_rate, seed=seed)
     second = fit(model, by_task, steps=polish, learning_rate=learning_rate / 3, seed=seed + 1)
-    return (
-        model,
-        tokenizer,
-        pd.concat([first, second.assign(step=second["step"] + steps)], ignore_index=True),
-    )
+    second = second.assign(step=second["step"] + steps)
+    return model, tokenizer, pd.concat([first, second], ignore_index=True)
 
 
 def fit(
@@ -235,14 +238,15 @@ def fit(
     learning_rate: float,
     seed: int,
 ) -> pd.DataFrame:
-    """Train ``model`` in place on `planted_cells`; each step sees `CONTEXTS` × `ITEMS` of a task.
+    """Train ``model`` in place on `planted_cells`; each step uses `CONTEXTS` × `ITEMS` of each
+    task.
 
-    The learning rate warms up to ``learning_rate``, then falls to zero along a cosine. ``seed``
+    The learning rate warms up to ``learning_rate``, then decays to zero along a cosine. ``seed``
     determines the order.
 
     Returns
     -------
-    The losses ``step task loss`` (nats per answer above the planted entropy; 0 is perfect).
+    The losses ``step task loss`` (excess nats per answer over the planted entropy; 0 is perfect).
     """
     rng = np.random.default_rng(seed)
     how = {"lr": learning_rate, "betas": (0.9, 0.98), "weight_decay": 0.01}
@@ -251,8 +255,8 @@ def fit(
     losses = []
     for step in range(steps):
         for task, contexts in by_task.items():
-            asked = _sample(contexts, CONTEXTS[task], rng)
-            batch = [_sample(cells, ITEMS, rng) for cells in asked]
+            sampled = _sample(contexts, CONTEXTS[task], rng)
+            batch = [_sample(cells, ITEMS, rng) for cells in sampled]
             loss = excess_loss(model, batch, rng)
             loss.backward()
             losses.append((step, task, loss.item()))
@@ -268,12 +272,12 @@ def _sample(rows: list, n: int, rng: np.random.Generator) -> list:
 
 
 def agreement(cells: pd.DataFrame) -> pd.DataFrame:
-    """Do exact probabilities agree with the planted ones? Over the cells of ``demo.true_scores``.
+    """Compare exact with planted probabilities over the cells of ``demo.true_scores``.
 
     Returns
     -------
     DataFrame ``template task r rms outside``: correlation, root mean square of true − planted in
-    points, and the mean probability of anything but an answer.
+    points, and mean probability of other texts than the answers.
     """
     cells = cells.assign(error=100 * (cells["true"] - cells["planted"]))
     by_task = cells.groupby(["template", "task"], sort=False)
@@ -283,7 +287,7 @@ def agreement(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write model and tokenizer as a folder that transformers loads and serves."""
+    """Write model and tokenizer to a folder that transformers can load and serve."""
     model.generation_config = GenerationConfig(bos_token_id=None, eos_token_id=1, pad_token_id=0)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder, save_jinja_files=False)
