@@ -142,10 +142,10 @@ def measured(everyone: pd.DataFrame) -> pd.DataFrame:
 
 
 def compared(everyone: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences on the same pairs: of each classifier from models, and from disjoint
-    folds.
+    """Paired differences between raters, on the same pairs.
 
-    The latter show how much folds leak that divide the pairs of a prompt or user.
+    Classifiers are compared with models, and those with leaking folds with the same on disjoint
+    folds.
     """
     scored = everyone[everyone["rater_kind"] == "trained"]["rater"].unique()
     stored = everyone.loc[everyone["rater_kind"] == "stored", "rater"].unique()

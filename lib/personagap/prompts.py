@@ -1,5 +1,7 @@
-"""The prompts of ``data/prompts/*.txt``: our wording, which users can replace by that of the
-papers' authors or by their own, in any language.
+"""The prompts of ``data/prompts/*.txt``.
+
+The wording is ours. Users can replace it by that of the papers' authors, or by their own in any
+language.
 """
 
 import functools

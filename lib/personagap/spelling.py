@@ -1,5 +1,6 @@
-"""Format single values and names for readers. Written without pandas, whose import would delay the
-reports.
+"""Format single values and names for readers.
+
+Written without pandas, whose import would delay the reports.
 """
 
 import csv
@@ -71,8 +72,9 @@ def plain(value: object) -> str:
 
 @functools.cache
 def entries(name: str) -> list[dict[str, str]]:
-    """Return the rows of a small table of texts, ``data/<name>.csv``; read without pandas, which
-    the command line does not import.
+    """Return the rows of a small table of texts, ``data/<name>.csv``.
+
+    Read without pandas, which the runner does not need.
     """
     with (DATA / f"{name}.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

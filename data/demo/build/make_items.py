@@ -68,8 +68,7 @@ def gsm8k() -> pd.DataFrame:
 
 
 def mbpp() -> pd.DataFrame:
-    """Write 64 one-line functions in the columns of MBPP, with three asserts and a ``wrong``
-    solution.
+    """Write 64 one-line functions in the columns of MBPP, each with a ``wrong`` solution as well.
 
     The wrong solution has another operator and fails every assert, so that scores by assert and by
     item agree.

@@ -94,6 +94,7 @@ def _part(
     values: np.ndarray,
     template: str = "",
 ) -> pd.DataFrame:
+    """Return rows of the planted table."""
     table = pd.DataFrame({"task": task, "part": part, "name": names.to_numpy()})
     # Adding 0 turns −0 into 0, so that no minus is written.
     return table.assign(template=template, value=values.round(4) + 0.0)

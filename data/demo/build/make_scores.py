@@ -1,5 +1,4 @@
-"""Draw the scores of a simulated evaluation, an example of the table that ``scores.from_csv``
-reads.
+"""Draw the scores of a simulated evaluation, an example for ``scores.from_csv``.
 
 Each answer is right with the planted probability of its item and persona
 (``demo.planted_probabilities``).

@@ -238,8 +238,9 @@ def fit(
     learning_rate: float,
     seed: int,
 ) -> pd.DataFrame:
-    """Train ``model`` in place on `planted_cells`; each step uses `CONTEXTS` × `ITEMS` of each
-    task.
+    """Train ``model`` in place on `planted_cells`.
+
+    Each step uses `CONTEXTS` × `ITEMS` cells of each task.
 
     The learning rate warms up to ``learning_rate``, then decays to zero along a cosine. ``seed``
     determines the order.

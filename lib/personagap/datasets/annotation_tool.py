@@ -56,8 +56,9 @@ def refuse(bad: pd.DataFrame, wrong: str, remedy: str) -> None:
 
 
 def records(folder: Path) -> dict[str, pd.DataFrame]:
-    """Read all records by layout, with their ``file`` and ``row``; files of other tools are
-    ignored.
+    """Read all records by layout, with their ``file`` and ``row``.
+
+    Files of other tools are ignored.
     """
     by_layout: dict[str, list[pd.DataFrame]] = {layout: [] for layout in LAYOUTS}
     for file in sorted(folder.rglob("*.jsonl")):

@@ -1,5 +1,6 @@
-"""Load judgments of the three stages, from the annotation tool's JSONL files (`annotation_tool`) or
-from CSV files.
+"""Load judgments of the three stages.
+
+They come from the JSONL files of the annotation tool (`annotation_tool`) or from CSV files.
 
 In the long format a CSV of any name has the columns ``stage user prompt item rater rater_kind
 label`` and optionally ``source`` and texts (``personagap data --template STAGE`` writes an
@@ -95,8 +96,7 @@ def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
 
 
 def load_relevance(data: str | Path = "demo") -> Tables:
-    """Load stage 2 (should this attribute change the answer to this prompt?), like
-    `load_judgments`.
+    """Load stage 2, like `load_judgments`: should this attribute change the answer to this prompt?
 
     Reads every ``relevance_judgments*.csv`` of the folder or, without one, what `load_judgments`
     finds there. The columns are ``prompt_id user attribute_index prompt attribute``, then one
@@ -201,6 +201,7 @@ def _long_files(folder: Path) -> list[Path]:
 
 
 def _is_long(file: Path) -> bool:
+    """Return whether a file has the columns of the long format."""
     try:
         with regular(file).open(encoding="utf-8-sig", errors="replace", newline="") as lines:
             header = next(csv.reader(lines), [])

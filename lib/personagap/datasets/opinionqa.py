@@ -1,6 +1,4 @@
-"""Load OpinionQA (Santurkar et al. 2023): survey answers of groups, language models and reward
-models.
-"""
+"""Load OpinionQA (Santurkar et al. 2023): survey answers of people and models."""
 
 from pathlib import Path
 from typing import Literal, NamedTuple, overload

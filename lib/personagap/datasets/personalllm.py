@@ -1,6 +1,4 @@
-"""Load PersonalLLM (arXiv 2409.20296): prompts with eight responses each, scored by ten reward
-models.
-"""
+"""Load PersonalLLM (arXiv 2409.20296): prompts and responses, scored by ten reward models."""
 
 import re
 from collections.abc import Sequence

@@ -22,9 +22,7 @@ UNLEARNED = ("question_first",)
 
 
 def banner(data: str, *models: str | None):
-    """Return a notebook's banner saying that its data or models are simulated, None if they are
-    not.
-    """
+    """Return a notebook's banner saying that data or models are simulated; None if they are not."""
     # Imported here, so that the rest of the module works without IPython.
     from IPython.display import Markdown
 

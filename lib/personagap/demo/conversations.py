@@ -89,6 +89,7 @@ class Simulator:
         return [Generation(text, "stop", 0, len(text.split()), 0.0) for text in texts]
 
     def _answer(self, prompt: str, rng: np.random.Generator) -> str:
+        """Answer a prompt to extract, or to verify or refine an attribute."""
         before, separator, attribute = prompt.partition("\nAttribute: ")
         if not separator:
             text = before.partition("Conversation:\n")[2].strip()

@@ -57,8 +57,9 @@ def score(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def population() -> tuple[np.ndarray, list[str]]:
-    """Return rewards of 1,500 more prompts like the demo's, (prompts, 8, reward models), and
-    writers.
+    """Return rewards of 1,500 more prompts like the demo's, and the names of the response models.
+
+    The shape of the rewards is (prompts, 8, reward models).
 
     ``population.parquet`` stores the length and the counts of each response, which are far smaller
     than the texts.

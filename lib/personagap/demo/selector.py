@@ -72,6 +72,7 @@ class Selector:
         return scores
 
     def _score(self, prompt: str, texts: Sequence[str]) -> np.ndarray:
+        """Return the log-probability of each response in ``texts`` after a prompt."""
         known = [(label, text) for label, text in _examples(prompt) if text in self._rewards]
         # The rewards of a disliked response count negatively.
         examples = [self._rewards[text] * (1 if label == "Liked" else -1) for label, text in known]

@@ -1,6 +1,4 @@
-"""Specific to arXiv 2406.11107 (safety–utility trade-offs): defences, DPO, published numbers,
-verdicts.
-"""
+"""Defences, DPO, published numbers and verdicts of arXiv 2406.11107 (safety–utility trade-offs)."""
 
 from personagap._submodules import on_demand
 

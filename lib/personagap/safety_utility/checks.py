@@ -1,6 +1,4 @@
-"""Checks of what could mimic or hide a bias: answer endings, intersections, the judge, identity
-words in answers.
-"""
+"""Checks of what could mimic or hide a bias: endings of answers, the judge, identity words."""
 
 import contextlib
 from collections.abc import Sequence
@@ -74,10 +72,10 @@ def by_answers(
     protocol: str,
     seed: int = 0,
 ) -> pd.DataFrame | None:
-    """Compare generated ``responses`` with likelihoods, which are queried here
-    (``demo.by_answers``).
+    """Compare generated ``responses`` with likelihoods, which are computed here.
 
-    None if no task has answer choices.
+    Returns ``demo.by_answers``, or None if no task has answer choices.
+
     """
     items = items[items["task"].isin(tasks.WITH_CHOICES)]
     if items.empty:

@@ -63,8 +63,7 @@ def load_defence(name: str) -> Callable[[Messages], Messages]:
 
 
 def neutralize(messages: Messages) -> Messages:
-    """Remove identities that the request (the last message) does not need from the earlier
-    messages.
+    """Remove from a context the identities that the request, the last message, does not need.
 
     A category of identity is needed if the request contains one of its words or topics. From
     sentences about the user, the words of all other categories are removed (nouns become "person");

@@ -1,5 +1,6 @@
-"""DPO with identities in the system prompt, so that everybody gets the same preferred answers
-(arXiv 2406.11107).
+"""DPO with identities in the system prompt and the same preferred answers for everybody.
+
+As in arXiv 2406.11107.
 """
 
 from pathlib import Path

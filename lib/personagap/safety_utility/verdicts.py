@@ -1,6 +1,4 @@
-"""Verdicts on conditions: the effect of defences on bias and on mean scores, and the training stage
-where bias arises.
-"""
+"""Verdicts on conditions: the effects of defences, and the training stage where bias arises."""
 
 import pandas as pd
 
