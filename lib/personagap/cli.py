@@ -53,8 +53,7 @@ folder_argument = click.argument("folder", default="demo", callback=_require_fol
 def main() -> None:
     """Persona effects and the synthetic-human gap in language models, with honest error bars.
 
-    Runs live in figures/PAPER/NOTEBOOK/RUN/: notebook.ipynb, report.html, run.json, tables,
-    figures.
+    Runs live in figures/PAPER/NOTEBOOK/RUN/: notebook.ipynb, report.html, tables, figures …
 
     Shell completion: eval "$(_PERSONAGAP_COMPLETE=bash_source personagap)" in ~/.bashrc (or
     zsh_source in ~/.zshrc); for fish, _PERSONAGAP_COMPLETE=fish_source personagap | source.
@@ -180,18 +179,12 @@ def _print_plan(requests: list, force: bool) -> None:
         "an unknown number of" if total == math.inf else _format_amount(total) for total in totals
     )
     click.echo(
-        f"{runs}, {to_do} to do: at most {generations} generations and {tokens} tokens,\n"
-        "fewer where responses are stored already. "
-        "detectable: the smallest difference from the control,\n"
-        "in points, that the smallest task can show with 80 % power, at worst; "
-        "for answers by likelihood see the verdict."
+        f"{runs}, {to_do} to do: at most {generations} generations and {tokens} tokens, "
+        "less what is stored.\ndetectable: the smallest difference from the control, in points, "
+        "that the smallest\ntask can show with 80 % power, at worst (likelihood: see the verdict)."
     )
     # A blank line separates the plan from the lines of the runs.
-    click.echo(
-        "seconds: time for the requests, at the speed of the earlier run under pace.\n"
-        if paced
-        else ""
-    )
+    click.echo("seconds: of the requests, at the speed of the run under pace.\n" if paced else "")
 
 
 @main.command()
@@ -294,8 +287,8 @@ def import_answers(file: TextIO) -> None:
 def merge(folders: tuple[Path, ...]) -> None:
     """Add the answers of other caches: FOLDERS like data/cache/responses.
 
-    Without FOLDERS, move the answers that the machines of a cluster wrote to separate files into
-    the database of their shared folder. Do this only while nothing is running.
+    Without FOLDERS, move what the machines of a cluster wrote to files of their own into the
+    database of their shared folder, while nothing is running.
     """
     from personagap.store import cache
 
@@ -305,7 +298,3 @@ def merge(folders: tuple[Path, ...]) -> None:
 def _print_checks(checks: list) -> None:
     for name, present, text in checks:
         echo_safely(f"{'present' if present else 'absent':9}{name:15}{text}")
-
-
-if __name__ == "__main__":
-    main(prog_name="personagap")
