@@ -146,10 +146,10 @@ def test_a_large_model_learns_a_step_in_small_parts(demo_lm, monkeypatch):
     """Eight pairs at once took 14 GB for a model of 0.5 billion parameters."""
 
     def parts(batch: int) -> list[int]:
-        return list(adapter.in_parts(demo_lm, batch).values())
+        return list(adapter.batch_arguments(demo_lm, batch).values())
 
     assert [parts(batch) for batch in (40, 12, 3)] == [[8, 5], [4, 3], [1, 3]]
-    monkeypatch.setattr(adapter.prepacked, "LEAST", 1000)
+    monkeypatch.setattr(adapter.prepacked, "MIN_WEIGHTS", 1000)
     assert [parts(batch) for batch in (40, 12, 3)] == [[2, 20], [2, 6], [1, 3]]
 
 

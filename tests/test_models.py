@@ -455,7 +455,7 @@ def test_empty_choice(lm):
 
 
 def test_prepacked_weights_give_what_the_weights_give(lm, tiny_folder, monkeypatch):
-    monkeypatch.setattr(prepacked, "LEAST", 0)
+    monkeypatch.setattr(prepacked, "MIN_WEIGHTS", 0)
     packed = load_model(str(tiny_folder), device="cpu")
     # It is small.
     assert not any(isinstance(layer, prepacked.PrepackedLinear) for layer in lm.model.modules())
@@ -478,7 +478,7 @@ def test_prepacked_weights_give_what_the_weights_give(lm, tiny_folder, monkeypat
 
 
 def test_weights_too_large_for_a_second_copy_are_not_packed(tiny_folder, monkeypatch):
-    monkeypatch.setattr(prepacked, "LEAST", 0)
-    monkeypatch.setattr(prepacked, "MOST", 1000)
+    monkeypatch.setattr(prepacked, "MIN_WEIGHTS", 0)
+    monkeypatch.setattr(prepacked, "MAX_BYTES", 1000)
     layers = load_model(str(tiny_folder), device="cpu").model.modules()
     assert not any(isinstance(layer, prepacked.PrepackedLinear) for layer in layers)

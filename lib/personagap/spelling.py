@@ -37,20 +37,20 @@ def number(value: object) -> str:
     return text.replace("-", "−").replace("inf", "∞")
 
 
-def said(value: object) -> str:
+def to_text(value: object) -> str:
     """Format any value without Python syntax: no quotes, brackets, True or None.
 
     Examples
     --------
-    >>> said({"model": "demo_1", "pinned": True, "sizes": [64, 1440], "device": None})
+    >>> to_text({"model": "demo_1", "pinned": True, "sizes": [64, 1440], "device": None})
     'model: demo_1, pinned: yes, sizes: 64, 1,440, device: –'
     """
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return ", ".join(f"{plain(name)}: {said(item)}" for name, item in value.items())
+        return ", ".join(f"{plain(name)}: {to_text(item)}" for name, item in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(said, value))
+        return ", ".join(map(to_text, value))
     if value is None or type(value).__name__ in ("NaTType", "NAType"):
         return MISSING
     if isinstance(value, (int, np.integer)):
@@ -64,9 +64,9 @@ def words(name: object) -> str:
 
 
 def plain(value: object) -> str:
-    """Format a cell by `said`, and identifiers without underscores."""
+    """Format a cell by `to_text`, and identifiers without underscores."""
     # Only identifiers: an underscore in a sentence or a path belongs there.
-    text = said(value)
+    text = to_text(value)
     return words(text) if isinstance(value, str) and IDENTIFIER.fullmatch(text) else text
 
 

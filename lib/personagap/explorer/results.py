@@ -16,7 +16,7 @@ from personagap.errors import UserError, explained
 from personagap.results import keys, quantities
 from personagap.runs.files import warned_if_damaged
 from personagap.runs.folder import read_facts, runs
-from personagap.runs.values import told_apart
+from personagap.runs.values import label_changes
 
 
 class Result:
@@ -223,7 +223,7 @@ def catalog(figures: Path) -> dict[str, dict[str, Result]]:
         for facts in runs(figures)
         if facts["status"] == "finished" and (facts["folder"] / "tables").exists()
     ]
-    changes = told_apart([facts["changed"] for facts in finished])
+    changes = label_changes([facts["changed"] for facts in finished])
     for facts, changed in zip(finished, changes, strict=True):
         path = facts["folder"] / "tables" / "scores.parquet"
         conditions = [None]

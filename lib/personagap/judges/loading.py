@@ -76,7 +76,7 @@ class ClassifierJudge(Judge):
         # it, less two positions, which RoBERTa and its relatives reserve.
         self._length = min(tokenizer.model_max_length, model.config.max_position_embeddings - 2)
         how: dict[str, Any] = {"truncation": True, "max_length": self._length, "batch_size": 16}
-        how["device"] = loading.device_named("auto")
+        how["device"] = loading.get_device("auto")
         self._pipeline = pipeline("text-classification", model, None, tokenizer, **how)
 
     def _classify(self, texts: Sequence[str], questions: Sequence[str]) -> Sequence[int]:

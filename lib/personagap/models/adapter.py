@@ -17,7 +17,7 @@ from personagap import models
 from personagap.errors import UserError, explained
 from personagap.models import prepacked
 from personagap.models.loading import check_weights
-from personagap.store.folder import whole
+from personagap.store.folder import build_whole
 
 
 def load(model: str):
@@ -28,7 +28,7 @@ def load(model: str):
     return models.load_model(model)
 
 
-def usual_arguments(seed: int, half: bool, on_gpu: bool) -> dict[str, Any]:
+def common_arguments(seed: int, half: bool, on_gpu: bool) -> dict[str, Any]:
     """Return the ``TrainingArguments`` that all training here shares.
 
     Nothing is saved or printed during training. ``half`` is mixed precision: weights stay in
@@ -40,7 +40,7 @@ def usual_arguments(seed: int, half: bool, on_gpu: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def in_parts(lm, batch: int) -> dict[str, int]:
+def batch_arguments(lm, batch: int) -> dict[str, int]:
     """Return the ``TrainingArguments`` for steps on ``batch`` rows, in parts that fit into memory.
 
     Gradients are summed over the parts. The logits of the whole vocabulary are kept for each token:
@@ -54,7 +54,7 @@ def _is_large(lm) -> bool:
     """Return whether the model is on a CPU and has layers for which packed weights pay off."""
     on_cpu = lm.device.type == "cpu"
     layers = (layer for layer in lm.model.modules() if isinstance(layer, nn.Linear))
-    return on_cpu and any(layer.weight.numel() >= prepacked.LEAST for layer in layers)
+    return on_cpu and any(layer.weight.numel() >= prepacked.MIN_WEIGHTS for layer in layers)
 
 
 @contextlib.contextmanager
@@ -106,10 +106,10 @@ def train(
     # Mixed precision if the processor supports it; small models gain nothing.
     half = on_gpu or (_is_large(lm) and prepacked.has_bfloat16())
     quantised = qlora and on_gpu and is_bitsandbytes_available()
-    usual = usual_arguments(seed, half, on_gpu) | {"activation_checkpointing": on_gpu}
+    usual = common_arguments(seed, half, on_gpu) | {"activation_checkpointing": on_gpu}
     # Trl uses names that transformers 5.23 deprecated.
     quiet = warnings.catch_warnings(action="ignore", category=FutureWarning)
-    with whole(folder) as place, quiet, _no_bars():
+    with build_whole(folder) as place, quiet, _no_bars():
         if not place:
             # A parallel run has already written the result.
             return

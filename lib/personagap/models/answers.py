@@ -14,12 +14,12 @@ NONRESPONSE = ("blocked", "empty", "unfinished")
 _OUTCOME_OF_REASON = {row["word"]: row["outcome"] for row in entries("endings")}
 
 
-def ending(reason: str) -> str:
+def outcome_of(reason: str) -> str:
     """Return the outcome that a server's finish reason stands for; "answered" if it is unknown.
 
     Examples
     --------
-    >>> [ending(reason) for reason in ("eos_token", "MAX_TOKENS", "content_filter: SAFETY")]
+    >>> [outcome_of(reason) for reason in ("eos_token", "MAX_TOKENS", "content_filter: SAFETY")]
     ['answered', 'truncated', 'blocked']
     """
     # The name of an enumeration may precede the reason, and details may follow it.
@@ -122,7 +122,7 @@ def take_apart(answer: Generation, prompt: str = "") -> Generation:
     >>> take_apart(Generation("", "content_filter", 3, 0, 0.1)).outcome
     'blocked'
     """
-    outcome = answer.outcome or ending(answer.finish_reason)
+    outcome = answer.outcome or outcome_of(answer.finish_reason)
     if answer.text is None or outcome == "failed":
         return answer._replace(text=None, outcome="failed")
     opening = [tag[0] for tag in _OPENS.finditer(prompt[-40:]) if prompt.rstrip().endswith(tag[0])]

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from personagap.errors import UserError, explained, first_line
 from personagap.models import gguf_header, loading
 from personagap.paths import CACHE
-from personagap.store.folder import whole
+from personagap.store.folder import build_whole
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 ABOUT_SMOLLM2 = {
@@ -81,7 +81,7 @@ def dequantised(path: Path) -> Copy:
         full = f"model file {path}: no de-quantised copy can be kept in {folder.parent}"
         # Any other error, OSError or safetensors' own, means that the cache has no room.
         room = "make room there (4 bytes per parameter), or move the cache with PERSONAGAP_CACHE"
-        with explained(full, room), whole(folder) as place:
+        with explained(full, room), build_whole(folder) as place:
             # Otherwise another process has already made the copy.
             if place:
                 _convert(path, place)

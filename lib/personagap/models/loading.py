@@ -26,7 +26,7 @@ def load(
     Code in the repository is never run. ``UserError`` for an unknown device or dtype, and for a
     model that cannot be loaded or lacks weights.
     """
-    commit, torch_device = revision_of(source, revision), device_named(device)
+    commit, torch_device = revision_of(source, revision), get_device(device)
     if dtype == "auto":
         dtype = "bfloat16" if torch_device.type == "cuda" else "float32"
     if dtype not in DTYPES:
@@ -94,7 +94,7 @@ def attention_windows(config) -> dict[str, int | None]:
     return {kind: window if kind == "sliding_attention" else None for kind in dict.fromkeys(kinds)}
 
 
-def device_named(name: str) -> torch.device:
+def get_device(name: str) -> torch.device:
     """Return the device of this name; "auto" is a GPU if there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 #: Minimum number of weights. Fewer stay in the processor's cache, where packing gains nothing.
-LEAST = 2**17
+MIN_WEIGHTS = 2**17
 #: Maximum size of all packed copies in bytes; they take memory in addition to the weights.
-MOST = 2**32
+MAX_BYTES = 2**32
 
 
 class PrepackedLinear(nn.Linear):
@@ -41,7 +41,7 @@ def prepack(model: nn.Module) -> None:
         return
     dtypes = {torch.float32} | ({torch.bfloat16} if has_bfloat16() else set())
     linear = [module for module in model.modules() if type(module) is nn.Linear]
-    large = [m for m in linear if m.weight.dtype in dtypes and m.weight.numel() >= LEAST]
-    if sum(layer.weight.nbytes for layer in large) <= MOST:
+    large = [m for m in linear if m.weight.dtype in dtypes and m.weight.numel() >= MIN_WEIGHTS]
+    if sum(layer.weight.nbytes for layer in large) <= MAX_BYTES:
         for layer in large:
             layer.__class__ = PrepackedLinear

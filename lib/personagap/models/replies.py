@@ -13,7 +13,7 @@ import numpy as np
 
 from personagap.leaving import leaving
 from personagap.models import Generation
-from personagap.models.answers import ending
+from personagap.models.answers import outcome_of
 
 #: HTTP statuses by words in the error, for errors without a status; any other error counts as 500.
 STATUS_WORDS = {
@@ -151,7 +151,7 @@ def choice_of(reply: Any) -> dict:
     """
     try:
         choice = reply["choices"][0]
-        failed = ending(str(choice.get("finish_reason"))) == "failed"
+        failed = outcome_of(str(choice.get("finish_reason"))) == "failed"
         complete = isinstance(choice["message"], dict) and not failed
     except (AttributeError, LookupError, TypeError):
         complete = False

@@ -212,7 +212,7 @@ def encoder(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) ->
             arguments = hf.TrainingArguments(
                 folder, num_train_epochs=EPOCHS, learning_rate=RATE, warmup_steps=0.1,
                 per_device_train_batch_size=BATCH, train_sampling_strategy="group_by_length",
-                **adapter.usual_arguments(seed, half, on_gpu),
+                **adapter.common_arguments(seed, half, on_gpu),
             )  # fmt: skip
             trainer = hf.Trainer(
                 args=arguments, model_init=model_init, compute_loss_func=loss,

@@ -96,7 +96,7 @@ def _tune(
     lora = {"r": RANK, "lora_alpha": 2 * RANK, "target_modules": "all-linear"}
     with tempfile.TemporaryDirectory() as folder:
         tuned, lm = Path(folder, "tuned"), adapter.load(model)
-        options = adapter.in_parts(lm, PROMPTS) | options | {"max_steps": steps}
+        options = adapter.batch_arguments(lm, PROMPTS) | options | {"max_steps": steps}
         adapter.train(lm, tuned, method, rows, options, lora, seed, **more)
         # Loaded before the folder is deleted; a model of one fold is used once and never kept.
         return models.load_model(str(tuned))

@@ -21,7 +21,7 @@ from personagap.paths import find_notebook, regular
 from personagap.runs import execute, system
 from personagap.runs.folder import runs
 from personagap.runs.request import Request
-from personagap.runs.values import Yaml, limit_size, told_apart
+from personagap.runs.values import Yaml, limit_size, label_changes
 from personagap.runs.warm import WarmProcess, can_fork
 
 #: Optional keys of an entry, besides ``notebook``.
@@ -108,7 +108,9 @@ def plan(requests: list[Request], force: bool) -> pd.DataFrame:
     # The earlier runs are read only once.
     read_runs = functools.cache(runs)
     ids = [request.id for request in requests]
-    parameters = dict(zip(ids, told_apart([request.changed for request in requests]), strict=True))
+    parameters = dict(
+        zip(ids, label_changes([request.changed for request in requests]), strict=True)
+    )
     for request in _in_order(requests):
         # A finished run is out of date if it reads the tables of a run that will be repeated.
         done = not force and not request.reads_from_any(to_do) and execute.finished(request)

@@ -21,7 +21,7 @@ from personagap.runs.request import TITLE
 from personagap.runs.terms import linked
 from personagap.runs.values import format_value
 from personagap.runs.vector import inline
-from personagap.spelling import said
+from personagap.spelling import to_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: Formats of outputs in order of preference: figures before tables, and none that needs a script.
@@ -149,7 +149,7 @@ def write(folder: Path, **facts: Any) -> None:
         "facts": facts,
         "where": abbreviate_home(facts["cwd"]),
         "summary": _summary(facts),
-        "details": {name: said(value) for name, value in details.items()},
+        "details": {name: to_text(value) for name, value in details.items()},
         "verdict": read_verdict(folder),
         "folder": folder,
         "headline": inline(folder, headline, facts.get("figures", {}).get(headline, "")),
@@ -185,7 +185,7 @@ def _summary(facts: dict[str, Any]) -> dict[str, str]:
         for row in facts.get("data", [])
     ]
     lines = {
-        "Model": said(model) if model else parameters.get("model"),
+        "Model": to_text(model) if model else parameters.get("model"),
         "Data": "; ".join(sources) or parameters.get("data"),
         "Left out": "; ".join(facts.get("left_out", [])),
         "Answers": answers and f"by {ANSWERS.get(answers, answers)}",

@@ -80,13 +80,13 @@ def format_value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def told_apart(changed: Sequence[Mapping[str, Any]]) -> list[str]:
+def label_changes(changed: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the changed parameters of each run as text, the rarest first, so that runs can be
     distinguished even where the end is cut off.
 
     Examples
     --------
-    >>> told_apart([{"runs": 1, "seed": 0}, {"runs": 1, "seed": 1}])
+    >>> label_changes([{"runs": 1, "seed": 0}, {"runs": 1, "seed": 1}])
     ['seed=0 runs=1', 'seed=1 runs=1']
     """
     runs = [[f"{name}={format_value(value)}" for name, value in run.items()] for run in changed]

@@ -130,7 +130,7 @@ def tune(
         # With weight 0, as in the released code, the supervised loss has no effect.
         "beta": 0.1, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, sft],
         "max_length": 1024,
-        "optim": "adamw_torch", **adapter.in_parts(lm, batch),
+        "optim": "adamw_torch", **adapter.batch_arguments(lm, batch),
     }  # fmt: skip
     # The name contains a hash of everything that determines the result: a resumed run reuses it.
     if not folder.exists():

@@ -64,7 +64,7 @@ def is_shared(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def whole(folder: Path) -> Iterator[Path | None]:
+def build_whole(folder: Path) -> Iterator[Path | None]:
     """Yield a temporary folder that is renamed to ``folder`` when the block succeeds, so that
     ``folder`` is either complete or absent; yield None if it exists already.
     """

@@ -11,7 +11,7 @@ import pandas as pd
 from personagap import sandbox
 from personagap.errors import UserError, one_of
 from personagap.models import Generation
-from personagap.models.answers import NONRESPONSE, ending, take_apart
+from personagap.models.answers import NONRESPONSE, outcome_of, take_apart
 from personagap.responses import digest
 from personagap.tasks._registry import SAFETY, find
 from personagap.tasks._task import PROTOCOLS, Grader
@@ -90,7 +90,7 @@ def grade(
     refused = (scores["outcome"] == "refused") & scores["task"].isin(SAFETY)
     scores["score"] = scores["score"].astype(float).mask(refused, 1.0)
     scores["valid"] = scores["valid"].eq(True)
-    scores["truncated"] = scores["finish_reason"].map(ending).eq("truncated")
+    scores["truncated"] = scores["finish_reason"].map(outcome_of).eq("truncated")
     scores["outcome"] = scores["outcome"].mask(scores["timed_out"].eq(True), TIMED_OUT)
     condition = scores.columns.intersection(["condition"])
     return scores[[*condition, *SCORE_COLUMNS, *likelihood_columns]]

@@ -96,10 +96,10 @@ def _score(
 ) -> list[float]:
     import torch
 
-    from personagap.models.loading import device_named
+    from personagap.models.loading import get_device
 
     at_least(1, batch_size=batch_size)
-    where = device_named(device)
+    where = get_device(device)
     tokenizer, model = _load(name, source)
     model = model.to(where).eval()
     scores, cut = [], {"padding": True, "truncation": True, "max_length": LONGEST}
