@@ -21,7 +21,7 @@ from personagap.paths import find_notebook, regular
 from personagap.runs import execute, system
 from personagap.runs.folder import runs
 from personagap.runs.request import Request
-from personagap.runs.values import Yaml, limit_size, label_changes
+from personagap.runs.values import Yaml, label_changes, limit_size
 from personagap.runs.warm import WarmProcess, can_fork
 
 #: Optional keys of an entry, besides ``notebook``.
