@@ -50,7 +50,7 @@ def responses(seed: int = SEED) -> pd.DataFrame:
 
 
 def scored_prompts() -> pd.DataFrame:
-    """Return the prompts in the Hub's columns, with their ``split``; every third topic is a test."""
+    """Return the prompts in the Hub's columns, with ``split``; every third topic is a test."""
     rows = []
     for number, topic, prompt, texts in responses().itertuples():
         row = {"prompt": prompt, "subset": "demo", "prompt_id": number}
