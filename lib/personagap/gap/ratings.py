@@ -36,7 +36,9 @@ def judge_inflation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame
     `results` table, one row per model, with the key ``rater`` and the two means, ``value human``;
     ``estimate`` is model − human in units of the rating. Two or more people are treated as a sample
     of all who might have rated, each with their own severity (`Resampling.over_raters`); a single
-    person is not, as ``method`` says.
+    person is not, as ``method`` says. With three people whose severity varies, the test at 5 %
+    rejects a true null in about 7 % of data sets: their variance is estimated from two degrees of
+    freedom.
 
     Examples
     --------
