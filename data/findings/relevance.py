@@ -9,7 +9,7 @@ corrected p-values.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -141,18 +141,17 @@ def measured(everyone: pd.DataFrame) -> pd.DataFrame:
     return table[table["metric"].isin(METRICS)].assign(versus="")
 
 
-def compared(everyone: pd.DataFrame) -> pd.DataFrame:
+def compared(everyone: pd.DataFrame, published: Sequence[str]) -> pd.DataFrame:
     """Paired differences between raters, on the same pairs.
 
-    Classifiers are compared with models, and those with leaking folds with the same on disjoint
-    folds.
+    Classifiers are compared with the ``published`` judgments of models, and those with leaking
+    folds with the same on disjoint folds.
     """
     scored = everyone[everyone["rater_kind"] == "trained"]["rater"].unique()
-    stored = everyone.loc[everyone["rater_kind"] == "stored", "rater"].unique()
     tables = []
     for rater in scored:
         name, split, draw = rater.split("|")
-        others = [*stored, "select_all"]
+        others = [*published, "select_all"]
         if split.startswith("random"):
             others = [f"{name}|{by}-disjoint|{draw}" for by in ("prompt", "user")]
             # Classifiers that take long to tune may not have been tuned on all splits.
@@ -190,21 +189,20 @@ def main(folder, embeddings, encoder, sft, sft_steps, tuned, specs, states, dtyp
     pairs, judgments = datasets.load_relevance(folder)
     labels = judgments.set_index([*KEY, "rater"])["label"].unstack("rater")
     labels = labels.reindex(pd.MultiIndex.from_frame(pairs[KEY]))
-    stored = judgments.loc[judgments["rater_kind"] == "model", "rater"].unique()
-    tables = [judgments.assign(rater_kind=judgments["rater_kind"].replace("model", "stored"))]
+    published = judgments.loc[judgments["rater_kind"] == "model", "rater"].unique()
     models_to_tune = {"fine-tuned encoder": ("encoder", encoder)} if encoder else {}
     if sft:
         models_to_tune[f"{sft}, SFT"] = "sft", sft, sft_steps
     for method in {name.split(":")[0] for name in tuned}:
         if method not in {available for available, *_ in models_to_tune.values()}:
             raise click.UsageError(f"--tuned {method}:… needs --{method}, the model to tune")
-    answers = labels[stored].to_numpy()
+    answers, tables = labels[published].to_numpy(), [judgments]
     loaded = {spec: models.load_model(spec, dtype=dtype) for spec in {*specs, states} if spec}
     probed = loaded.get(states)
     tables.append(trained(pairs, labels[GOLD], answers, embeddings, probed, models_to_tune, tuned))
     tables += [zero_shot(loaded[spec], pairs) for spec in specs]
     everyone = pd.concat(tables, ignore_index=True)
-    table = pd.concat([measured(everyone), compared(everyone)], ignore_index=True)
+    table = pd.concat([measured(everyone), compared(everyone, published)], ignore_index=True)
     names = ["classifier", "folds", "draw"]
     keys = table["rater"].str.split("|", expand=True).set_axis(names, axis=1).fillna("")
     table, file = keys.join(table.drop(columns="rater")), Path(__file__).with_name("relevance.csv")
