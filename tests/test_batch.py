@@ -16,7 +16,7 @@ import yaml
 from click.testing import CliRunner
 from notebooks_for_tests import COMMAND, HANGS_ONCE, gone, wait_for, write_notebook
 
-from personagap.cli import _say_plan, main
+from personagap.cli import _print_plan, main
 from personagap.errors import UserError
 from personagap.paths import FIGURES, NOTEBOOKS, ROOT
 from personagap.runs import batch, execute, inputs
@@ -125,7 +125,7 @@ def test_a_run_that_cannot_be_priced_stops_no_other_and_makes_the_sum_unknown(wr
         plan = batch.plan([bad, good], force=True).set_index("run")
     assert plan.loc[bad.id, "generations"] == math.inf and plan.loc[good.id, "generations"] > 0
     with pytest.warns(UserWarning, match="unknown"):
-        _say_plan([bad, good], force=True)
+        _print_plan([bad, good], force=True)
     assert "at most an unknown number of generations" in capsys.readouterr().out
 
 
