@@ -415,7 +415,7 @@ def test_an_unreachable_scheduler_is_one_clear_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no Dask scheduler at nonsense://x"):
         list(batch.run_on_dask([], "nonsense://x", 1, False))
     # As at the port of a dashboard, or of a model's server.
-    monkeypatch.setattr(batch, "ANSWERS", 1)
+    monkeypatch.setattr(batch, "SCHEDULER_TIMEOUT", 1)
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"tcp://127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(UserError, match=f"no Dask scheduler at {address}"):
