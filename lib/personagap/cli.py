@@ -29,13 +29,9 @@ class _Path(click.Path):
 
 
 path = _Path(path_type=Path)
-figures_option = click.option(
-    "--figures", type=path, default=FIGURES, help="Folder that holds all runs."
-)
+figures_option = click.option("--figures", type=path, default=FIGURES, help="Folder of all runs.")
 force_option = click.option("--force", is_flag=True, help="Run again even if finished.")
-dry_run_option = click.option(
-    "--dry-run", is_flag=True, help="Print what would run and what it would cost; run nothing."
-)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Print plan and cost; run nothing.")
 VALUES = """Set a parameter to a number, true, false, null, text, or a list: '["mmlu", "gsm8k"]'."""
 
 
@@ -298,3 +294,7 @@ def merge(folders: tuple[Path, ...]) -> None:
 def _print_checks(checks: list) -> None:
     for name, present, text in checks:
         echo_safely(f"{'present' if present else 'absent':9}{name:15}{text}")
+
+
+if __name__ == "__main__":
+    main(prog_name="personagap")
