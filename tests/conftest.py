@@ -25,7 +25,7 @@ LONGEST = [
     "runs",
     "real_servers",
     "personas",
-    "leaving",
+    "redaction",
     "tuning_classifiers",
     "browser",
 ]

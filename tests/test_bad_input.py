@@ -18,7 +18,7 @@ from personagap.models import Sampling, loading
 from personagap.paths import DEMO
 from personagap.personalllm.adaptation import runlog
 from personagap.runs.folder import read_facts
-from personagap.runs.values import Yaml
+from personagap.runs.values import StrictYaml
 from personagap.safety_utility import dpo
 
 
@@ -275,7 +275,7 @@ def test_yaml_that_is_wrong_in_a_line_says_in_which(tmp_path, text, told):
 
 def test_a_merged_mapping_may_be_overridden():
     text = "- &a {n: 1, rate: 1e-4}\n- {<<: *a, n: 2}"
-    assert yaml.load(text, Yaml) == [{"n": 1, "rate": 0.0001}, {"n": 2, "rate": 0.0001}]
+    assert yaml.load(text, StrictYaml) == [{"n": 1, "rate": 0.0001}, {"n": 2, "rate": 0.0001}]
 
 
 WHOLE = {

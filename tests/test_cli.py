@@ -187,7 +187,7 @@ def test_paths_are_shown_short(personagap, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for command in ("index", "report"):
         assert personagap(command, "--figures", "figures").output == "figures/index.html\n"
-    assert paths.shown("/x") == "/x"
+    assert paths.display_path("/x") == "/x"
 
 
 @pytest.mark.parametrize("stage", ["extraction", "relevance", "response"])

@@ -213,7 +213,7 @@ def test_identities_of_ones_own_have_their_categories_colours_and_words(tmp_path
     widget = explorer.explore(tmp_path)
     categories = tuple(dict(widget.categories.options).values())
     assert set(categories) == {"profession", "métier", "age"}
-    expected = palette.marks(categories)
+    expected = palette.category_styles(categories)
     for chosen in (categories, ("métier",)):
         widget.categories.value = chosen
         (drawn,) = styles(widget.chart.spec)

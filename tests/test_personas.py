@@ -312,17 +312,17 @@ def test_the_question_first_is_shared_by_all_identities():
 def test_categories_of_ones_own_have_colours_of_their_own(own):
     who = personas.select("all", identities=own)
     assert {*figures.CATEGORIES} <= {*personas.select("all", controls=False)["category"]}
-    marks = figures.marks([*figures.CATEGORIES, *who["category"][2:]])
+    marks = figures.category_styles([*figures.CATEGORIES, *who["category"][2:]])
     assert len({*marks.values()}) == len({colour for colour, _ in marks.values()}) == 7 + 3
     assert figures.PALETTE["control"] not in {colour for colour, _ in marks.values()}
 
 
 def test_no_two_series_share_colour_and_marker():
-    for style in (palette.marks, palette.series):
+    for style in (palette.category_styles, palette.series_styles):
         assert len({*style(map(str, range(50))).values()}) == 50
     for some in (palette.CATEGORIES, palette.ROLES):
         assert len({*some.values()}) == len(some)
-    mixed = palette.series(["human", "model", "retrieval", *map(str, range(20))])
+    mixed = palette.series_styles(["human", "model", "retrieval", *map(str, range(20))])
     assert len({*mixed.values()}) == 23 and mixed["human"] == palette.ROLES["human"]
 
 
@@ -483,7 +483,7 @@ def test_the_first_notebook_asks_and_draws_identities_of_ones_own(own, french, t
     scores = pd.read_parquet(tmp_path / "run" / "tables" / "scores.parquet")
     assert set(scores["persona"]) == set(ASKED_BY_OWN)
     drawn = (tmp_path / "run" / "figures" / "safety_utility.svg").read_text(encoding="utf-8")
-    for category, (colour, _) in figures.marks(["profession", "métier", "ville"]).items():
+    for category, (colour, _) in figures.category_styles(["profession", "métier", "ville"]).items():
         assert category in drawn and colour.lower() in drawn
     for name in ("safety_utility.pdf", "safety_utility_column.pdf"):
         paper = (tmp_path / "run" / "figures" / name).read_bytes()

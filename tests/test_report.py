@@ -30,7 +30,7 @@ from personagap.cli import main
 from personagap.errors import UserError
 from personagap.explorer import explore, results
 from personagap.figures import use as use_style
-from personagap.figures.sizes import fitted, for_paper
+from personagap.figures.sizes import fit_layout, for_paper
 from personagap.runs import batch, diff, execute, index, inputs, open_run, report, terms, vector
 from personagap.runs.folder import Run, record, simulated
 from personagap.runs.request import Request
@@ -522,7 +522,7 @@ def test_terms_and_traps_are_explained_where_they_are_used():
 
 
 def test_the_glossary_names_what_it_explains():
-    for row in terms.entries("glossary"):
+    for row in terms.word_table("glossary"):
         assert re.search(row["pattern"], row["term"]), row["term"]
 
 
@@ -531,7 +531,7 @@ def test_a_mark_says_its_exact_numbers(tmp_path):
         {"estimate": [0.4724, 0.65, np.nan], "ci_low": [0.42, 0.6, 0], "ci_high": [0.526, 0.697, 1]}
     )
     fig, ax = plt.subplots()
-    pg.figures.style.dots(ax, table.head(2), [0, 1], label="model")
+    pg.figures.style.errorbars(ax, table.head(2), [0, 1], label="model")
     ax.plot(table["estimate"], [0, 0, 1], "s")
     ax.barh([0, 1], [0.3, 0.4])
     ax.set_yticks([0, 1], ["mmlu", EVIL])
@@ -586,7 +586,7 @@ def test_a_figure_takes_the_colours_of_its_page(tmp_path):
     """Ink, paper and grid follow a dark page; colours of data, and texts on them, do not."""
     pg.figures.use()
     fig, ax = plt.subplots()
-    pg.figures.style.dots(
+    pg.figures.style.errorbars(
         ax, pd.DataFrame({"estimate": [1.0], "ci_low": [0.5], "ci_high": [1.5]}), [0], mfc="white"
     )
     ax.plot([1], [0.5], "k^")
@@ -660,7 +660,7 @@ def test_in_a_column_panels_stand_below_each_other_and_no_text_covers_another():
         use_style()
         fig, axes = plt.subplots(1, 3, figsize=(12, 4), sharey=True, layout="constrained")
         for name, ax in zip("abc", axes, strict=True):
-            pg.figures.style.dots(ax, row, [0], label=f"series {name}")
+            pg.figures.style.errorbars(ax, row, [0], label=f"series {name}")
             ax.set(
                 title=f"Panel {name}, whose title has many words",
                 xlabel="what was measured, and in which unit",
@@ -670,7 +670,8 @@ def test_in_a_column_panels_stand_below_each_other_and_no_text_covers_another():
         twin = axes[1].twinx()
         twin.set_yticks([])
         places = {
-            width: (fitted(fig), [ax.get_position() for ax in axes])[1] for width in for_paper(fig)
+            width: (fit_layout(fig), [ax.get_position() for ax in axes])[1]
+            for width in for_paper(fig)
         }
         # The last width is that of a column, but for its legend.
         fig.draw_without_rendering()
@@ -698,7 +699,7 @@ def test_a_legend_shows_dots_as_the_figure_does():
         use_style()
         fig, ax = plt.subplots(figsize=(8, 4))
         table = pd.DataFrame({"estimate": [0.5], "ci_low": [0.4], "ci_high": [0.6]})
-        pg.figures.style.dots(ax, table, [0], label="with intervals", fmt="s")
+        pg.figures.style.errorbars(ax, table, [0], label="with intervals", fmt="s")
         ax.plot([0.5], [1], "D", ms=7, label="without")
         ax.legend(title="kinds")
         for _ in for_paper(fig):

@@ -28,7 +28,7 @@ def test_a_p_value_names_what_it_is_corrected_over():
         "p_adjusted": [0.02, 0.04, np.nan],
         "family": ["f1 (2 tests)", "x (1 test)", ""],
     }
-    assert [wording.tested(row) for row in pd.DataFrame(rows).itertuples()] == [
+    assert [wording.p_text(row) for row in pd.DataFrame(rows).itertuples()] == [
         *("p = 0.020, Holm over 2 tests of F1", "p = 0.040, one test", "p = 0.040, not corrected")
     ]
 

@@ -19,7 +19,7 @@ import pyarrow
 from personagap import personas
 from personagap._reading import read_csv, read_jsonl, read_text
 from personagap.errors import UserError, one_of
-from personagap.paths import regular
+from personagap.paths import regular_file
 
 COLUMNS = ["model", "persona", "template", "task", "item", "run", "score", "valid", "truncated"]
 #: Words for scores: those of inspect_ai (correct, partially, incorrect, no answer) and of CSVs.
@@ -147,7 +147,7 @@ def _read_log(file: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     if file.suffix == ".json":
         log = json.loads(read_text(file))
         return (log, log.get("samples") or []) if "eval" in log else (None, [])
-    with zipfile.ZipFile(regular(file)) as archive:
+    with zipfile.ZipFile(regular_file(file)) as archive:
         names = archive.namelist()
         if "header.json" not in names:
             remedy = "run `inspect eval-retry` on it"

@@ -9,14 +9,14 @@ import warnings
 import click
 
 from personagap.errors import UserError
-from personagap.leaving import leaving
+from personagap.redaction import sanitize
 
 
 def echo_safely(text: str, err: bool = False) -> None:
     """Print text that may come from a model, a server or a file: without secrets and with control
     characters spelled out.
     """
-    click.echo(leaving(text), err=err)
+    click.echo(sanitize(text), err=err)
 
 
 class OneLine(click.Group):

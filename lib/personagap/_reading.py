@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from personagap.errors import UserError, explained
-from personagap.paths import DEMO, regular, shown
+from personagap.paths import DEMO, display_path, regular_file
 
 #: First bytes of a gzip file.
 GZIP = b"\x1f\x8b"
@@ -90,7 +90,7 @@ def from_hub(what: str) -> AbstractContextManager:
 def read_text(file: Path) -> str:
     """Return the text of a UTF-8 file that is not empty."""
     try:
-        text = regular(file).read_text(encoding="utf-8-sig")
+        text = regular_file(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         remedy = "unpack it" if error.object[:2] == GZIP else "save it as UTF-8"
         raise UserError(f"{file}: not UTF-8 text (byte {error.start}): {remedy}") from None
@@ -174,7 +174,9 @@ def _parse_object(where: str, line: str) -> dict[str, Any]:
 def read_parquet(files: list[Path]) -> pd.DataFrame:
     """Read a table from one or more Parquet files; rows are numbered from 1 across the files."""
     with explained(f"{files[0].parent}: not whole Parquet files", "download them again"):
-        table = pd.concat([pd.read_parquet(regular(file)) for file in files], ignore_index=True)
+        table = pd.concat(
+            [pd.read_parquet(regular_file(file)) for file in files], ignore_index=True
+        )
     return table.set_index(pd.RangeIndex(1, len(table) + 1))
 
 
@@ -191,7 +193,7 @@ def source(
     task: str, file: str | Path, rows: int, licence: str = "licence not stated in the files"
 ) -> dict[str, Any]:
     """Describe a table that was read, for reports: ``task source licence file rows``."""
-    place, name = "folder", shown(file)
+    place, name = "folder", display_path(file)
     if Path(file).resolve().is_relative_to(DEMO):
         place, licence = "demo", SIMULATED
     elif str(file).startswith("hub:"):

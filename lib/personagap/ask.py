@@ -23,7 +23,7 @@ BATCH = 1024
 LIKELIHOOD_BATCH = 256
 ANSWERS = ("generate", "likelihood")
 #: Default for the maximal number of tokens of a generated text.
-WRITTEN = 2048
+MAX_TOKENS = 2048
 PLAN_COLUMNS = ["persona", "template", "task", "item", "run"]
 RESPONSE_COLUMNS = ["text", "reasoning", "outcome", "finish_reason"]
 RESPONSE_COLUMNS += ["prompt_tokens", "output_tokens", "seconds"]
@@ -223,7 +223,7 @@ def by_condition(
 
 
 def texts(
-    lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int = WRITTEN
+    lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int = MAX_TOKENS
 ) -> list[str | None]:
     """Return one answer per prompt, None where the model failed; stored answers are reused."""
     chats, keys, sampling = requests_of_texts(lm, prompts, temperature, seed, max_tokens)

@@ -11,7 +11,7 @@ import click
 import personagap as pg
 from personagap._one_line import OneLine, echo_safely
 from personagap.errors import UserError
-from personagap.paths import FIGURES, RESPONSES, find_notebook, notebooks, shown
+from personagap.paths import FIGURES, RESPONSES, display_path, find_notebook, notebooks
 
 # Modules that load pandas, torch or papermill are imported in the commands that need them, and
 # those of ``pg`` when they are first used, so that --help is quick.
@@ -189,7 +189,7 @@ def index(figures: Path) -> None:
     """Rebuild figures/index.html, the page of all runs."""
     from personagap.runs import index
 
-    click.echo(shown(index.write(figures)))
+    click.echo(display_path(index.write(figures)))
 
 
 # The former name of `index`, which scripts may still use.
@@ -232,7 +232,7 @@ def data(folder: str, template: str | None) -> None:
 
         # "demo" is the default for reading; files are written to the current folder.
         written, columns = examples.write(template, "." if folder == "demo" else folder)
-        click.echo(f"{columns}\n\n{shown(written)}")
+        click.echo(f"{columns}\n\n{display_path(written)}")
         return
     _print_checks(pg.doctor.data_sets(folder))
 

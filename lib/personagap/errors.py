@@ -11,7 +11,7 @@ from numbers import Integral, Real
 from types import ModuleType
 from typing import Any
 
-from personagap.leaving import leaving
+from personagap.redaction import sanitize
 
 #: Largest length of a message, and of a word in it (such as a number of thousands of digits), in
 #: characters.
@@ -22,7 +22,7 @@ class UserError(Exception):
     """Invalid input. The command line prints the message; IPython shows it without a traceback."""
 
     def __init__(self, message: object = ""):
-        text = re.sub(rf"[^\s/]{{{MAX_WORD_LENGTH + 1},}}", _shortened, leaving(message))
+        text = re.sub(rf"[^\s/]{{{MAX_WORD_LENGTH + 1},}}", _shortened, sanitize(message))
         # The value may be pages long; the problem at the start and the remedy at the end are kept.
         if len(text) > MAX_LENGTH:
             text = f"{text[: MAX_LENGTH // 2]} … {text[-MAX_LENGTH // 2 :]}"

@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from personagap.errors import UserError
+from personagap.formatting import humanize
 from personagap.paths import DATA
 from personagap.results import corrected, result
-from personagap.spelling import words
 
 #: Tables made by the scripts in ``data/findings`` from the runs of ``notebooks/findings.yaml``.
 TABLES = (
@@ -81,7 +81,7 @@ def remedies(table: pd.DataFrame) -> pd.DataFrame:
     names = {"pb_corrected": "PB, corrected for noise", "mean": "mean score"}
     metric = table["metric"].map(names, na_action="ignore")
     model = _base_name(table["model"])
-    condition = model + ": " + table["condition"].map(words)
+    condition = model + ": " + table["condition"].map(humanize)
     shown = table["compared_with"].eq("undefended") & table["task"].ne("joint") & metric.notna()
     table = table.assign(metric=metric, model=model, condition=condition)[shown]
     return result(corrected(table, ["model", "metric"]), ["condition", "task"])

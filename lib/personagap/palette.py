@@ -48,14 +48,14 @@ FURTHER = [
 ]
 
 
-def marks(categories: Iterable[str]) -> dict[str, tuple[str, str]]:
+def category_styles(categories: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Return colour and marker of each category: known categories first, others in their order."""
     names = dict.fromkeys(categories)
     assigned = {name: style for name, style in CATEGORIES.items() if name in names}
     return assigned | _cycle([name for name in names if name not in assigned], FURTHER)
 
 
-def series(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+def series_styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Return colour and marker of each series of a chart: those of its role, or unused ones."""
     names = dict.fromkeys(names)
     assigned = {name: style for name, style in ROLES.items() if name in names}

@@ -40,7 +40,7 @@ def find_notebook(file: Path, name: str) -> Path:
     return matching[0]
 
 
-def shown(path: str | Path) -> str:
+def display_path(path: str | Path) -> str:
     """Return a path for display: relative to the current folder, if that is shorter."""
     return min(str(path), os.path.relpath(path), key=len)
 
@@ -51,7 +51,7 @@ def abbreviate_home(path: str | Path) -> str:
     return str("~" / path.relative_to(home) if path.is_relative_to(home) else path)
 
 
-def regular(file: Path) -> Path:
+def regular_file(file: Path) -> Path:
     """Return ``file``; raise `OSError` if it is a pipe or a device, whose reading might block or
     never end.
     """

@@ -16,9 +16,9 @@ import pandas as pd
 from personagap import prompts
 from personagap._reading import Rule, check, read_csv, refuse
 from personagap.errors import UserError, expect, one_of
-from personagap.leaving import HIDING
 from personagap.noun_phrases import in_word_order, noun_phrase
 from personagap.paths import DATA
+from personagap.redaction import HIDING
 
 #: Persona names of the controls: no system message at all (a chat template may then insert a
 #: default of its own), an empty system message, and one that states no identity. Below, the

@@ -60,18 +60,22 @@ def tokens(
     # Answers by likelihood generate no tokens.
     written = 0 if answers == "likelihood" else (sampling or Sampling()).max_tokens
     rows = items.itertuples()
-    return {(item.task, item.item): length(tasks.prompt(item), written) for item in rows}
+    return {(item.task, item.item): request_tokens(tasks.prompt(item), written) for item in rows}
 
 
-def length(prompt: str, written: float) -> float:
+def request_tokens(prompt: str, written: float) -> float:
     """Return the tokens of a request: roughly those of ``prompt``, and the ``written`` ones."""
     return len(prompt) / TOKEN_CHARACTERS + FRAME_TOKENS + written
 
 
 def of_texts(
-    lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int = ask.WRITTEN
+    lm: Model,
+    prompts: Sequence[str],
+    temperature: float,
+    seed: int,
+    max_tokens: int = ask.MAX_TOKENS,
 ) -> pd.DataFrame:
     """Return the costs of ``ask.texts`` with the same arguments, a row as in `of_answers`."""
     _, keys, _ = ask.requests_of_texts(lm, prompts, temperature, seed, max_tokens)
-    sizes = [length(prompt, max_tokens) for prompt in prompts]
+    sizes = [request_tokens(prompt, max_tokens) for prompt in prompts]
     return of_requests(dict(zip(keys, sizes, strict=True)), [lm.id])

@@ -17,7 +17,7 @@ from typing import Any
 
 from tqdm import auto, tqdm
 
-from personagap.leaving import leaving
+from personagap.redaction import sanitize
 
 #: The environment variable with the path of the progress file of this process's run.
 FILE = "PERSONAGAP_PROGRESS"
@@ -59,7 +59,7 @@ def request_bar(title: str, total: int, answered: int) -> Iterator[Callable[...,
         print_line = functools.partial(print, file=sys.stderr, flush=True)
         how |= {"file": _LineWriter(print_line), "mininterval": MINUTE, "delay": MINUTE}
     start, total_tokens = time.monotonic(), 0
-    with kind(desc=leaving(title), total=total, initial=answered, unit="request", **how) as bar:
+    with kind(desc=sanitize(title), total=total, initial=answered, unit="request", **how) as bar:
 
         def update(answers: int = 1, tokens: int = 0) -> None:
             nonlocal total_tokens
@@ -80,4 +80,4 @@ def _write(file: Path, line: str) -> None:
     with contextlib.suppress(OSError):
         # A progress line that cannot be written must not cost an answer.
         section = file.read_text(encoding="utf-8").partition("\n")[0]
-        file.write_text(leaving(f"{section}\n{line}"), encoding="utf-8")
+        file.write_text(sanitize(f"{section}\n{line}"), encoding="utf-8")

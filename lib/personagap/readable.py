@@ -9,9 +9,9 @@ import re
 import numpy as np
 import pandas as pd
 
-from personagap.leaving import escaped
+from personagap.formatting import MISSING, format_cell, format_number, humanize, word_table
+from personagap.redaction import escaped
 from personagap.results import correction, quantities
-from personagap.spelling import MISSING, entries, number, plain, words
 
 #: Maximum number of rows shown; the CSV has all of them.
 ROWS = 30
@@ -33,7 +33,7 @@ NUMBER = re.compile(r"(< )?[+−]?[\d∞][\d,.∞]*( ?%)?( \[.*\])?|\[[\d,.−�
 
 @functools.cache
 def _columns() -> dict[str, tuple[str, str]]:
-    return {row["column"]: (row["label"], row["unit"]) for row in entries("columns")}
+    return {row["column"]: (row["label"], row["unit"]) for row in word_table("columns")}
 
 
 def label(column: str) -> str:
@@ -44,23 +44,23 @@ def label(column: str) -> str:
     >>> [label(column) for column in ("p_adjusted", "yes_rate", "response_model")]
     ['p (Holm)', 'share of yes', 'response model']
     """
-    return _columns().get(column, (plain(column), ""))[0]
+    return _columns().get(column, (format_cell(column), ""))[0]
 
 
-def named(names: pd.Series) -> pd.Series:
+def display_names(names: pd.Series) -> pd.Series:
     """Return row names for display: metrics by their label, others without underscores.
 
     Examples
     --------
-    >>> named(pd.Series(["f1", "top_share"], name="metric")).tolist()
+    >>> display_names(pd.Series(["f1", "top_share"], name="metric")).tolist()
     ['F1', 'top share']
     """
-    return names.map(label if names.name in NAMES else words, na_action="ignore")
+    return names.map(label if names.name in NAMES else humanize, na_action="ignore")
 
 
 def with_names(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with `named` metrics."""
-    return table.assign(**{name: named(table[name]) for name in NAMES if name in table})
+    """Return the table with `display_names`."""
+    return table.assign(**{name: display_names(table[name]) for name in NAMES if name in table})
 
 
 def describe_correction(family: str) -> str:
@@ -98,9 +98,9 @@ def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
         if column.isin(["", None]).all() or column.isna().all() or (name == "unit" and unit):
             continue
         if len(table) > 1 and len(set(text)) == 1 and name not in pairs:
-            same[head(name, table)] = text.iloc[0]
+            same[column_header(name, table)] = text.iloc[0]
             continue
-        shown[head(name, table)] = text
+        shown[column_header(name, table)] = text
     # If all columns are constant, show them as a table rather than an empty one.
     if not shown:
         shown, same = {name: pd.Series(value, table.index) for name, value in same.items()}, {}
@@ -111,7 +111,7 @@ def row_names(table: pd.DataFrame, key: list[str]) -> pd.Series:
     """Name every row by its ``key`` columns; numbers are preceded by the name of their column."""
     numbers = table.select_dtypes("number").columns
     parts = (
-        (f"{name} " if name in numbers else "") + table[name].map(number).astype("str")
+        (f"{name} " if name in numbers else "") + table[name].map(format_number).astype("str")
         for name in key
     )
     # Built by `map`, which also works for a table without rows.
@@ -120,7 +120,7 @@ def row_names(table: pd.DataFrame, key: list[str]) -> pd.Series:
 
 def compact(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table as text, estimates with their intervals: "0.480 [0.410, 0.550]"."""
-    shown, pairs = table.map(number).astype("str").mask(table.isna(), ""), quantities(table)
+    shown, pairs = table.map(format_number).astype("str").mask(table.isna(), ""), quantities(table)
     for name in shown.columns[shown.columns.str.startswith("p_")]:
         shown[name] = shown[name].mask(table[name] < 0.001, "< 0.001")
     for name, (low, high) in pairs.items():
@@ -164,12 +164,12 @@ def _unit(table: pd.DataFrame) -> str:
     return next(iter(units)) if len(units) == 1 else ""
 
 
-def head(name: str, table: pd.DataFrame) -> str:
+def column_header(name: str, table: pd.DataFrame) -> str:
     """Return a column's `label` with its unit; the unit of estimates is given by the rows.
 
     Examples
     --------
-    >>> head("estimate", pd.DataFrame({"unit": ["points"], "estimate": [1.0]}))
+    >>> column_header("estimate", pd.DataFrame({"unit": ["points"], "estimate": [1.0]}))
     'estimate (points)'
     """
     row_unit = _unit(table) if name in ("estimate", "value") else ""
@@ -181,13 +181,13 @@ def _texts(table: pd.DataFrame, name: str, ends: tuple[str, str] | None) -> pd.S
     """Format the cells of a column."""
     column = table[name]
     if name in NAMES:
-        return column.map(lambda value: label(value) if isinstance(value, str) else plain(value))
+        return column.map(lambda cell: label(cell) if isinstance(cell, str) else format_cell(cell))
     if name == "family":
         return column.map(describe_correction).where(column.fillna("") != "", MISSING)
     if COUNTS.match(name) and _numeric(column):
         column = column.astype("Int64") if (column.dropna() % 1 == 0).all() else column
     if ends is None:
-        text = column.map(plain).where(column.notna(), MISSING).astype(str)
+        text = column.map(format_cell).where(column.notna(), MISSING).astype(str)
         is_p = re.match("p(_|$)", name) and _numeric(column)
         return text.mask(column < 0.001, "< 0.001") if is_p else text
     interval, decimals = _interval(table, *ends)
@@ -293,7 +293,7 @@ def latex(table: pd.DataFrame, name: str) -> str:
     """
     shown, same = readable(table)
     notes = "; ".join(f"{head}: {value}" for head, value in same.items())
-    caption = plain(name).capitalize() + (f" ({notes})" if notes else "") + "."
+    caption = format_cell(name).capitalize() + (f" ({notes})" if notes else "") + "."
     # pandas escapes the cells, but not the caption.
     caption = re.sub(r"([&%$#_{}])", r"\\\1", caption)
     how = {"caption": caption, "label": f"tab:{name}", "longtable": len(table) > 40}

@@ -21,7 +21,7 @@ from personagap._reading import Rule, anonymous, check, find_folder, read_csv, r
 from personagap.datasets import annotation_tool as tool
 from personagap.datasets.annotation_tool import LABELLED, UNIT, Tables
 from personagap.errors import UserError, one_of
-from personagap.paths import DEMO, regular
+from personagap.paths import DEMO, regular_file
 
 #: Labels of each stage, as written in files → as stored in tables.
 SCALES: dict[str, dict[str, Any]] = {
@@ -203,7 +203,7 @@ def _long_files(folder: Path) -> list[Path]:
 def _is_long(file: Path) -> bool:
     """Return whether a file has the columns of the long format."""
     try:
-        with regular(file).open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+        with regular_file(file).open(encoding="utf-8-sig", errors="replace", newline="") as lines:
             header = next(csv.reader(lines), [])
         # A header with another separator counts as well: reading it reports the separator.
         return {*LONG} <= {*(re.split("[;\t|]", header[0]) if len(header) == 1 else header)}

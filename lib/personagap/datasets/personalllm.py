@@ -19,8 +19,8 @@ from personagap._reading import (
     sum_to_one,
 )
 from personagap.errors import UserError, explained
+from personagap.formatting import word_table
 from personagap.paths import CACHE, DEMO
-from personagap.spelling import entries
 
 #: Data sets on the Hub; a local folder has subfolders of these names with the same Parquet files.
 TABLE = "PersonalLLM"
@@ -35,7 +35,7 @@ LICENCE = (
 #: (P2). The chat template of the tokenizer formats the scored pair; without one it is "User:
 #: …\nAssistant: …", also for beaver (P17). Which templates the tokenizers had when the data were
 #: scored is not recorded.
-REWARD_MODELS = {row["name"]: row["source"] for row in entries("personalllm/reward_models")}
+REWARD_MODELS = {row["name"]: row["source"] for row in word_table("personalllm/reward_models")}
 #: Placeholder of the authors for a response that failed (P16).
 FAILED = "!!!ERROR"
 BEST = [

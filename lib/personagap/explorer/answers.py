@@ -12,9 +12,9 @@ from personagap.datasets import load
 from personagap.errors import UserError
 from personagap.explorer.results import Result
 from personagap.explorer.shared import contains_words, show_errors_in
-from personagap.leaving import escaped, visible
+from personagap.formatting import humanize
+from personagap.redaction import escaped, visible
 from personagap.runs.folder import read_facts
-from personagap.spelling import words
 
 #: Style of a message, and of a chat beside another
 TEXT = (
@@ -101,7 +101,7 @@ class Answers(widgets.VBox):
 def _display_name(item: str) -> str:
     """Return "task · item" with the task in words; item ids come from the user and stay as is."""
     task, *rest = item.partition(" · ")
-    return words(task) + "".join(rest)
+    return humanize(task) + "".join(rest)
 
 
 def _side_by_side(run: Result, task: str, item: str, persona: str, answers: pd.DataFrame) -> str:
@@ -119,7 +119,7 @@ def _side_by_side(run: Result, task: str, item: str, persona: str, answers: pd.D
             turns.append((f"answer, {row.template}, run {row.run}: {row.label}", text))
         safe = (map(escaped, turn) for turn in turns)
         chat = "".join(f"<h5>{role}</h5><pre {TEXT}>{text}</pre>" for role, text in safe)
-        head = words(name) if name != "none" else "no system prompt (the control)"
+        head = humanize(name) if name != "none" else "no system prompt (the control)"
         sides.append(f"<section {SIDE}><h4>{escaped(head)}</h4>{chat}</section>")
     answer = "" if details is None else _right_answer(details)
     right = f", right: <b>{escaped(answer)}</b>" if answer else ""

@@ -13,8 +13,8 @@ from personagap.explorer.answers import Answers
 from personagap.explorer.browser import Chart, Grid
 from personagap.explorer.results import Result
 from personagap.explorer.shared import LOCK, show_errors_in
-from personagap.readable import html, label, named
-from personagap.spelling import words
+from personagap.formatting import humanize
+from personagap.readable import display_names, html, label
 
 #: Options of the grid: sorting, search, scrolling, and a filter for every column
 GRID = {
@@ -62,7 +62,7 @@ class Explorer(widgets.VBox):
 
     def _runs(self) -> widgets.VBox:
         style = {"style": {"description_width": "4.5rem"}}
-        names = [(words(name), name) for name in self._catalog]
+        names = [(humanize(name), name) for name in self._catalog]
         # A notebook with scores comes first, as it has the most views.
         first = max(self._catalog, key=self._scored)
         how = {"description": "notebook", **style}
@@ -122,7 +122,7 @@ class Explorer(widgets.VBox):
         identities = category[category != "control"].unique().tolist()
         with self._setting():
             for widget, names in [(self.tasks, tasks), (self.categories, identities)]:
-                options = tuple((words(name), name) for name in names)
+                options = tuple((humanize(name), name) for name in names)
                 if widget.options != options:
                     with widget.hold_sync():
                         # Both at once, or the browser would mark options that no longer exist.
@@ -222,7 +222,7 @@ class Explorer(widgets.VBox):
                 self.chart.spec, self.chart.data = charts.linked(drawing.chart)
                 self.chart.picked = picked
             self.pick.description = view.kind
-            self.pick.options = [(words(key), key) for key in keys]
+            self.pick.options = [(humanize(key), key) for key in keys]
             marked = _row_numbers(rows, picked)
             with self.grid.hold_sync():
                 # Both at once, or the browser would mark the rows selected before.
@@ -279,7 +279,7 @@ def _grid_table(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
     """
     shown = rows.drop(columns=["colour", *(["key"] if kind in rows else [])], errors="ignore")
     for name in shown.select_dtypes("str").columns.drop("item", errors="ignore"):
-        shown[name] = named(shown[name])
+        shown[name] = display_names(shown[name])
     for name in shown.select_dtypes("number"):
         shown[name] = shown[name].round(1 if shown[name].abs().max() >= 10 else 3)
     for name in shown.columns[shown.isna().any()]:

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from personagap.explorer.shapes import SHAPES
-from personagap.palette import PALETTE, series
+from personagap.formatting import humanize
+from personagap.palette import PALETTE, series_styles
 from personagap.readable import label
-from personagap.spelling import words
 
 Spec = dict[str, Any]
 #: Colour and marker by name
@@ -110,7 +110,7 @@ def _tooltips(rows: pd.DataFrame) -> list[Spec]:
 def _colour_and_shape(rows: pd.DataFrame, styles: Styles | None) -> tuple[Spec, Spec]:
     """Return the channels of colour and shape, with one style per value of ``colour``."""
     present = [str(name) for name in rows["colour"].unique()]
-    styles = styles or series(present)
+    styles = styles or series_styles(present)
     colours, markers = zip(*(styles[name] for name in present), strict=True)
     # A single series needs no legend, since the title describes it.
     legend = {"labelExpr": PLAIN} if present != ["data"] else None
@@ -188,7 +188,7 @@ def trade_off(
         (_text(dy=-12), at | {"text": {"field": "label"}, "opacity": _is_picked(1, 0)}),
     ]
     layers = _layers({"color": colour, "tooltip": _tooltips(rows)}, parts)
-    labelled = rows.assign(label=rows["key"].map(words))
+    labelled = rows.assign(label=rows["key"].map(humanize))
     return {"data": values(labelled), "width": 330, "height": 330, "layer": layers}
 
 

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from personagap import readable
 from personagap.errors import UserError
 from personagap.explorer.shared import LOCK, contains_words, show_errors_in
-from personagap.figures.style import PALETTE, dots
+from personagap.figures.style import PALETTE, errorbars
+from personagap.formatting import humanize
 from personagap.results import keys, quantities
-from personagap.spelling import words
 
 #: Settings for speed: fixed titles and margins, and text drawn by the browser
 FAST_DRAWING: dict[Any, Any] = {"axes.titley": 1.0, "savefig.bbox": None, "svg.fonttype": "none"}
@@ -28,7 +28,7 @@ class Live(widgets.VBox):
         self._tables = tables
         # Arguments of the picture; empty if a message says why there is none.
         self._drawn: tuple = ()
-        names = [words(f"{name}: {readable.label(value)}") for name, value in choices]
+        names = [humanize(f"{name}: {readable.label(value)}") for name, value in choices]
         options = list(zip(names, choices, strict=True))
         self.quantity = widgets.Dropdown(options=options, value=choices[0], description="show")
         how = {"description": "search", "continuous_update": False}
@@ -72,7 +72,7 @@ def _image(kind: str, table: pd.DataFrame, value: str, texts: pd.DataFrame) -> t
     if texts.empty:
         raise UserError("No row holds these words.")
     rows = table.loc[texts.index]
-    names = readable.row_names(readable.with_names(rows), keys(table)).map(words)
+    names = readable.row_names(readable.with_names(rows), keys(table)).map(humanize)
     width, height, left = 9, 1.4 + 0.24 * len(rows), min(5, 0.3 + 0.085 * names.str.len().max())
     columns = [value, *quantities(table).get(value, (value, value))]
     estimates = rows[columns].set_axis(["estimate", "ci_low", "ci_high"], axis=1)
@@ -80,12 +80,12 @@ def _image(kind: str, table: pd.DataFrame, value: str, texts: pd.DataFrame) -> t
         fig = Figure(figsize=(width, height))
         # Margins are fixed, in inches, because fitting them to the labels would double the time.
         ax = fig.add_axes((left / width, 0.8 / height, 1 - (left + 0.2) / width, 1 - 1.2 / height))
-        dots(ax, estimates, range(len(rows)), ms=5, capsize=2)
+        errorbars(ax, estimates, range(len(rows)), ms=5, capsize=2)
         # If all values had the same sign, a line at zero would stretch the axis.
         if rows[value].min() < 0 < rows[value].max():
             ax.axvline(0, color=PALETTE["noise"], lw=1)
         ax.set_yticks(range(len(rows)), names, fontsize=8)
-        ax.set(ylim=(len(rows) - 0.4, -0.6), xlabel=readable.head(value, rows))
+        ax.set(ylim=(len(rows) - 0.4, -0.6), xlabel=readable.column_header(value, rows))
         fig.savefig(buffer, format=kind)
         alt = f"{readable.label(value)}: " + "; ".join(names + " " + texts[value])
         return base64.b64encode(buffer.getvalue()).decode(), alt

@@ -12,12 +12,12 @@ import pandas as pd
 import papermill
 
 from personagap.explorer.shared import LOCK, show_errors_in
+from personagap.formatting import humanize
 from personagap.parameters import describe
 from personagap.paths import NOTEBOOKS, ROOT, notebooks
 from personagap.runs import batch, execute
 from personagap.runs.request import Request
 from personagap.runs.values import format_value, parse_value
-from personagap.spelling import words
 
 FIRST = "1_personalization_bias"
 STYLE, WIDTH = {"description_width": "8rem"}, "calc(min(100%, 26rem) - 4px)"
@@ -29,7 +29,7 @@ class Form(widgets.VBox):
     def __init__(self, figures: Path, folder: Path = NOTEBOOKS):
         self._figures = figures
         paths = notebooks(folder, "*/*.ipynb")
-        options = [(words(f"{path.parent.name} / {path.stem}"), path) for path in paths]
+        options = [(humanize(f"{path.parent.name} / {path.stem}"), path) for path in paths]
         first = next((path for path in paths if path.stem == FIRST), paths[0])
         how = {"description": "notebook", "style": STYLE}
         self.notebook = widgets.Dropdown(options=options, value=first, **how)

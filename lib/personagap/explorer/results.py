@@ -93,7 +93,7 @@ class Result:
     def marks(self) -> dict[str, tuple[str, str]]:
         """Colour and marker of each category, selected or not, as in the run's figures."""
         control = {"control": palette.ROLES["control"]}
-        return palette.marks(self.category[self.category != "control"]) | control
+        return palette.category_styles(self.category[self.category != "control"]) | control
 
     @functools.cached_property
     def identities(self) -> pd.DataFrame:

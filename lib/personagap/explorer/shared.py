@@ -8,7 +8,7 @@ from html import escape
 import ipywidgets as widgets
 
 from personagap.errors import UserError
-from personagap.spelling import words
+from personagap.formatting import humanize
 
 #: Protects the shared selection, since JupyterLab handles messages of widgets in several threads
 LOCK = threading.RLock()
@@ -25,5 +25,5 @@ def show_errors_in(widget: widgets.HTML) -> Iterator[None]:
 
 def contains_words(text: str, search: str) -> bool:
     """Return whether a text contains all words of a search, in any case."""
-    text = words(text.lower())
-    return all(word in text for word in words(search.lower()).split())
+    text = humanize(text.lower())
+    return all(word in text for word in humanize(search.lower()).split())

@@ -8,10 +8,10 @@ import pandas as pd
 from personagap.errors import UserError
 from personagap.explorer import charts
 from personagap.explorer.results import Result, long
-from personagap.palette import series
-from personagap.readable import head, named, row_names, with_names
+from personagap.formatting import humanize
+from personagap.palette import series_styles
+from personagap.readable import column_header, display_names, row_names, with_names
 from personagap.results import keys, quantities, wide
-from personagap.spelling import words
 
 #: Corrections for multiplicity on offer, and the columns with their p-values
 CORRECTIONS = {"Holm": "p_adjusted", "Benjamini–Hochberg": "p_bh", "none": "p_value"}
@@ -87,7 +87,7 @@ def compared(selection: Selection) -> Drawing:
     a, b = selection.run, selection.other
     # Two conditions of the same run are named by condition only.
     same_run = a.folder == b.folder
-    names = words(f"{a.condition} − {b.condition}") if same_run else f"{a.name} − {b.name}"
+    names = humanize(f"{a.condition} − {b.condition}") if same_run else f"{a.name} − {b.name}"
     title = f"{names}{f', in {a.folder.name}' if same_run else ''}: each persona, paired by item"
     return _forest(selection, a.after(b), title, f"{names} (points)")
 
@@ -142,7 +142,7 @@ def items(selection: Selection) -> Drawing:
     if rows.empty:
         raise UserError("The identity's category or task is not chosen.")
     rows.insert(0, "key", rows["task"] + " · " + rows["item"])
-    title = f"{words(persona)} − no system prompt"
+    title = f"{humanize(persona)} − no system prompt"
     title += ": a dot for each item, ◆ their mean with its interval"
     return Drawing(charts.strip(rows, means), rows, title)
 
@@ -206,7 +206,7 @@ def shots(selection: Selection) -> Drawing:
     if len(set(rows["shots"])) > 1:
         # Strategies with examples come first, to have the same colours as in the run's figure.
         with_shots = rows["shots"] > 0
-        styles = series([*rows["key"][with_shots], *rows["key"][~with_shots]])
+        styles = series_styles([*rows["key"][with_shots], *rows["key"][~with_shots]])
         chart = charts.lines(rows, "shots", "mean", "metric", styles)
     else:
         chart = charts.intervals(rows, "mean", panel="metric", shared=False)
@@ -235,7 +235,7 @@ def _estimates(selection: Selection, name: str, key: str, panel: str, colour: st
 def published(selection: Selection) -> Drawing:
     """Draw measured values beside published ones."""
     rows = selection.run.table("published").dropna(subset=["published", "measured"])
-    rows = rows.assign(key=named(rows["quantity"]) + ", " + rows["condition"].fillna(""))
+    rows = rows.assign(key=display_names(rows["quantity"]) + ", " + rows["condition"].fillna(""))
     rows = rows.filter(["key", "published", "measured", "ci_low", "ci_high", "comparable"])
     chart = charts.pairs(rows, "published", "measured", "in its own unit")
     return Drawing(chart, rows, "Published beside measured")
@@ -246,12 +246,12 @@ def saved(selection: Selection) -> Drawing:
     table = with_names(selection.run.table(selection.table))
     table = table.assign(key=row_names(table, keys(table)).to_numpy())
     rows = with_names(long(table))
-    title = f"Table {words(selection.table)}"
+    title = f"Table {humanize(selection.table)}"
     if rows.empty:
         return Drawing({"data": {"values": []}, "mark": "point"}, table, title)
     # Limited to what fits a page; a chart of thousands of rows would freeze the browser.
     first = rows.assign(colour="data")[["key", "metric", *ESTIMATE, "colour"]].head(ROWS)
-    chart = charts.intervals(first, head("value", table), panel="metric", shared=False)
+    chart = charts.intervals(first, column_header("value", table), panel="metric", shared=False)
     title += f", the first {ROWS} drawn" if len(rows) > ROWS else ""
     return Drawing(chart, table, title)
 

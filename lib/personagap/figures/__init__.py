@@ -5,4 +5,4 @@ from personagap.figures.design import *  # noqa: F403
 from personagap.figures.intervals import *  # noqa: F403
 from personagap.figures.persona import *  # noqa: F403
 from personagap.figures.style import use
-from personagap.palette import CATEGORIES, PALETTE, marks
+from personagap.palette import CATEGORIES, PALETTE, category_styles

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from personagap.claims import DEPENDS, NOISE, STANDS
-from personagap.figures.style import PALETTE, dots
+from personagap.figures.style import PALETTE, errorbars
 
 __all__ = ["claims"]
 
@@ -27,7 +27,7 @@ def claims(table: pd.DataFrame, ax: Axes, *, title: str, legend: bool = True) ->
     for verdict, (marker, role) in _MARKERS.items():
         part, colour = table[table["verdict"] == verdict], PALETTE[role]
         ax.hlines(part.index, part["best_low"], part["best_high"], lw=7, alpha=0.3, color=colour)
-        dots(ax, part, part.index, fmt=marker, color=colour, label=verdict)
+        errorbars(ax, part, part.index, fmt=marker, color=colour, label=verdict)
     style: dict[str, Any] = {"ls": "", "marker": "|", "ms": 16, "mew": 2}
     style |= {"color": PALETTE["control"], "label": "smallest effect found with 80 % power"}
     ax.plot(table["detectable"], table.index, **style)

@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from personagap import palette
-from personagap.figures.style import PALETTE, dots, literal, percent
-from personagap.readable import named
+from personagap.figures.style import PALETTE, errorbars, literal, percent
+from personagap.readable import display_names
 
 __all__ = ["intervals"]
 
@@ -39,14 +39,14 @@ def intervals(
     groups = [(None, table)] if series is None else list(table.groupby(series, sort=False))
     labels: dict[Any, str] = {}
     if series is not None:
-        labels = dict(zip(table[series], named(table[series]).map(literal), strict=True))
-    styles = palette.series(labels or ["data"])
+        labels = dict(zip(table[series], display_names(table[series]).map(literal), strict=True))
+    styles = palette.series_styles(labels or ["data"])
     for number, (name, part) in enumerate(groups):
         # Centred on the row; five series fill its height without touching the next row.
         places = part[rows].map(names.index) + 0.18 * (number - (len(groups) - 1) / 2)
         colour, marker = styles[name or "data"]
-        dots(ax, part, places, fmt=marker, color=colour, label=labels.get(name))
-    ax.set_yticks(range(len(names)), named(pd.Series(names, name=rows)).map(literal))
+        errorbars(ax, part, places, fmt=marker, color=colour, label=labels.get(name))
+    ax.set_yticks(range(len(names)), display_names(pd.Series(names, name=rows)).map(literal))
     # Downwards, so that rows appear in the order of the table.
     ax.set(xlabel=xlabel, title=title, ylim=(len(names) - 0.5, -0.5))
     if "unit" in table and (table["unit"] == "share").all():

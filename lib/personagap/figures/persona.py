@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from personagap.effects import pb_corrected
-from personagap.figures.style import dots, lengths, literal
-from personagap.palette import PALETTE, marks
-from personagap.readable import named
+from personagap.figures.style import error_sizes, errorbars, literal
+from personagap.formatting import humanize
+from personagap.palette import PALETTE, category_styles
+from personagap.readable import display_names
 from personagap.results import correction
-from personagap.spelling import words
 
 __all__ = ["forest", "panels", "personalization_bias", "safety_utility", "validity"]
 
@@ -34,7 +34,7 @@ N_LABELLED = 6
 
 def _label(persona: str) -> str:
     """Label of a control or an identity."""
-    return CONTROL_LABELS.get(persona, words(persona))
+    return CONTROL_LABELS.get(persona, humanize(persona))
 
 
 def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes) -> Axes:
@@ -48,11 +48,11 @@ def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes) -> Axes:
     wide = rates.pivot(index="persona", columns="task", values=["estimate", "ci_low", "ci_high"])
     category = who.set_index("persona")["category"].reindex(wide.index)
     is_control = category == "control"
-    styles = marks(category[~is_control])
+    styles = category_styles(category[~is_control])
     for name, group in wide.groupby(category.mask(is_control, wide.index.to_series())):
         colour, marker = styles.get(name, (PALETTE["control"], "*"))
         mean, low, high = (group[column] for column in ("estimate", "ci_low", "ci_high"))
-        xerr, yerr = (lengths(mean[task], low[task], high[task]) for task in DIMENSIONS)
+        xerr, yerr = (error_sizes(mean[task], low[task], high[task]) for task in DIMENSIONS)
         style: dict[str, Any] = {"fmt": marker, "color": colour, "ms": 7, "zorder": 2}
         # Pale error bars, because 31 crosses would hide the points.
         face = CONTROL_FACES.get(name, colour)
@@ -102,7 +102,7 @@ def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | Non
     rows = np.arange(len(bias))[::-1]
     label = "noise floor: E[PB] if no effect"
     ax.barh(rows, bias["noise_floor"], height=0.55, color=PALETTE["noise"], alpha=0.45, label=label)
-    dots(ax, pb_corrected(bias), rows, ms=6, label="PB corrected for noise, 95% interval")
+    errorbars(ax, pb_corrected(bias), rows, ms=6, label="PB corrected for noise, 95% interval")
     label = "PB uncorrected, as papers report it"
     ax.plot(bias["pb"], rows, "o", mfc="white", color=PALETTE["data"], ms=8, label=label)
     if truth is not None:
@@ -112,7 +112,7 @@ def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | Non
         text = f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
         text += "\n" + correction(family).partition(" of ")[0]
         ax.annotate(text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8)
-    ax.set_yticks(rows, named(bias["dimension"]).map(literal))
+    ax.set_yticks(rows, display_names(bias["dimension"]).map(literal))
     limits = {"xlim": (0, None), "ylim": (-0.6, len(bias) - 0.4)}
     ax.set(xlabel="personalization bias (percentage points)", **limits)
     ax.set_title("Personalization bias and its noise floor")
@@ -148,14 +148,14 @@ def forest(contrasts: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         label = "95% of differences if there is no effect"
         ax.axvspan(-band, band, color=PALETTE["noise"], alpha=0.2, lw=0, label=label)
         ax.axvline(0, color=PALETTE["noise"], lw=1)
-        dots(ax, table, rows, fmt="none", ecolor="#777777", elinewidth=1, capsize=0)
+        errorbars(ax, table, rows, fmt="none", ecolor="#777777", elinewidth=1, capsize=0)
         for label, chosen, style in (
             ("differs (Holm, 5%)", significant, dot),
             ("not shown to differ", ~significant & ~controls, dot | {"mfc": "white"}),
             ("a control", controls, dot | {"mfc": "white", "color": PALETTE["control"]}),
         ):
             ax.plot(estimate[chosen], rows[chosen], label=label, **style)
-        ax.set(xlabel="difference (points)", title=literal(words(task)))
+        ax.set(xlabel="difference (points)", title=literal(humanize(task)))
     labels = [literal(_label(name)) for name in order]
     axes[0].set_yticks(range(len(order)), labels, fontsize=9)
     axes[0].set_ylim(-0.7, len(order) - 0.3)
@@ -191,7 +191,7 @@ def validity(rates: pd.DataFrame, ax: Axes) -> Axes:
             if worst[column] > 0:
                 end = worst[column], heights[-1]
                 ax.annotate(literal(_label(worst["persona"])), end, fontsize=8, **text_style)
-    ax.set_yticks(range(len(tasks)), named(tasks).map(literal))
+    ax.set_yticks(range(len(tasks)), display_names(tasks).map(literal))
     ax.set_ylim(len(tasks) - 0.5, -0.5)
     ax.margins(x=0.15)
     # With no unreadable answer the axis would otherwise be ±0.06 %.

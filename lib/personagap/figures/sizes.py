@@ -30,7 +30,7 @@ LINE_WIDTH, NAME_WIDTH = 40, 26
 WRAPPED_NAMES_HEIGHT = 1.3
 
 
-def fitted(fig: Figure) -> Bbox:
+def fit_layout(fig: Figure) -> Bbox:
     """Lay out a figure once for all its files, and return its tight bounding box in inches.
 
     Unlike this, ``bbox_inches="tight"`` computes the layout again for each file.
@@ -43,8 +43,8 @@ def fitted(fig: Figure) -> Bbox:
 
 
 @contextlib.contextmanager
-def saving(fig: Figure) -> Iterator[None]:
-    """Context manager in which files of a `fitted` figure are smaller and written twice as fast.
+def fast_saving(fig: Figure) -> Iterator[None]:
+    """Write the files of a figure laid out by `fit_layout` smaller and in half the time.
 
     With any layout engine matplotlib draws a figure twice per file, once for the engine only. In a
     PDF each glyph is placed explicitly, so the layout tables of fonts are of no use and take the

@@ -12,8 +12,8 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike
 
 from personagap import readable
+from personagap.formatting import format_number
 from personagap.palette import PALETTE
-from personagap.spelling import number
 
 
 def use() -> None:
@@ -21,7 +21,7 @@ def use() -> None:
     readable.use()
     # Verdicts are sentences, which must not be truncated.
     pd.set_option("display.max_colwidth", None)
-    pd.set_option("display.float_format", number)
+    pd.set_option("display.float_format", format_number)
     sns.set_theme(context="notebook", style="whitegrid", palette=list(PALETTE.values()))
     mpl.rcParams.update(
         {
@@ -64,12 +64,12 @@ def percent(axis: Axis) -> None:
     axis.set_major_formatter(PercentFormatter(1))
 
 
-def lengths(middle: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
+def error_sizes(middle: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
     """Return the lengths (2, n) of error bars below and above; not negative despite rounding."""
     return np.clip([middle - low, high - middle], 0, None)
 
 
-def dots(
+def errorbars(
     ax: Axes, table: pd.DataFrame, places: ArrayLike, *, upright: bool = False, **style: Any
 ) -> None:
     """Draw a dot with its interval for each row of a `results` table.
@@ -80,7 +80,7 @@ def dots(
     **style : options of `Axes.errorbar`, which override the defaults.
     """
     estimate = table["estimate"]
-    errors = lengths(estimate, table["ci_low"], table["ci_high"])
+    errors = error_sizes(estimate, table["ci_low"], table["ci_high"])
     default: dict[str, Any] = {"fmt": "o", "ms": 7, "capsize": 3, "color": PALETTE["data"]}
     style = default | style
     if upright:

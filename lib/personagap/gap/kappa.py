@@ -8,7 +8,7 @@ import pandas as pd
 
 from personagap.errors import UserError, one_of
 from personagap.gap.resampling import How, Resampling, resample
-from personagap.gap.tables import KINDS, MAJORITY, binary, individuals, kinds, units
+from personagap.gap.tables import KINDS, MAJORITY, binary, kinds, units, without_majority
 from personagap.results import result
 
 #: Number of labels of a scale from 0 to 100. With more, nearly all cells of a contingency table are
@@ -183,7 +183,7 @@ def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
     1  human_0     κ if independent      0.49
     2  human_0    κ with the others      0.22
     """
-    wide = units(individuals(judgments))
+    wide = units(without_majority(judgments))
     wide = binary(wide, [*wide]).dropna()
     labels, n_raters = wide.to_numpy(), wide.shape[1]
     if n_raters < 3 or n_raters % 2 == 0 or not len(wide):
@@ -245,7 +245,7 @@ def reliability(
     1  Krippendorff α (interval)      0.29    0.17     0.41
     """
     one_of(["nominal", "ordinal", "interval"], "unknown measurement", measurement)
-    wide = units(individuals(judgments))
+    wide = units(without_majority(judgments))
     codes, labels = _label_codes(wide)
     counts = (codes[:, :, None] == np.arange(len(labels))).sum(axis=1).astype(float)
     rated = counts.sum(axis=1)

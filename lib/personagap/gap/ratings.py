@@ -14,10 +14,10 @@ from personagap.gap.shares import means
 from personagap.gap.tables import (
     UNIT,
     covariates_of,
-    individuals,
     numbers,
     people_and_models,
     require,
+    without_majority,
 )
 from personagap.results import corrected, result
 
@@ -151,7 +151,7 @@ def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How])
     `judge_inflation`, except for the last, which is based on the mean of these people.
     """
     require(judgments, "label", "rater_kind", *item)
-    judgments = individuals(judgments).assign(label=numbers)
+    judgments = without_majority(judgments).assign(label=numbers)
     # As objects, because "human" may not be among the categories of a categorical column.
     rater = judgments["rater"].astype(object).where(judgments["rater_kind"] == "model", "human")
     table = judgments.assign(rater=rater, person=judgments["rater"])
@@ -192,7 +192,7 @@ def rating_effects(
     """
     require(judgments, "label", "rater_kind")
     judgments = judgments.assign(**covariates_of(judgments, covariates))
-    judgments = individuals(judgments).assign(label=numbers)
+    judgments = without_majority(judgments).assign(label=numbers)
     key = [column for column in UNIT if column in judgments]
     models = judgments["rater_kind"] == "model"
     if models.all():

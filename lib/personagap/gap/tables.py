@@ -30,7 +30,7 @@ def covariates_of(judgments: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     return values
 
 
-def individuals(judgments: pd.DataFrame) -> pd.DataFrame:
+def without_majority(judgments: pd.DataFrame) -> pd.DataFrame:
     """Return the judgments without the majority vote, which repeats the people it summarizes."""
     require(judgments, "rater")
     return judgments[judgments["rater"] != MAJORITY]
@@ -145,4 +145,4 @@ def people_and_models(
         stored = "nothing but their majority" if only_majority else f"those of {len(humans)}"
         needed = f"{analysis} needs labels of {min_people} or more people (rater_kind 'human')"
         raise UserError(f"{needed}, there are {stored}: load the labels of each")
-    return units(individuals(judgments)), humans, models
+    return units(without_majority(judgments)), humans, models

@@ -14,9 +14,9 @@ import numpy as np
 
 from personagap import store
 from personagap.errors import UserError, at_least, one_of
-from personagap.leaving import redacted
 from personagap.models.rendering import FORMATS, Messages
 from personagap.paths import DEMO, RESPONSES
+from personagap.redaction import redact
 
 __all__ = ["PATIENCE", "Generation", "Model", "Sampling", "load_model"]
 
@@ -156,7 +156,7 @@ def load_model(
             remedy = "load the model in process"
             raise UserError(f"model {spec!r}: a server applies its own chat template; {remedy}")
         served = SERVER_SPEC.fullmatch(spec)
-        if served is None or redacted(spec) != spec:
+        if served is None or redact(spec) != spec:
             expected = (
                 "expected openai:MODEL@http://host:port/v1, if wanted with "
                 "#patience=SECONDS at its end"

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import cached_file
 
 from personagap.errors import UserError, explained, first_line
-from personagap.paths import regular
+from personagap.paths import regular_file
 
 DTYPES = ("float32", "bfloat16", "float16")
 # Progress bars of loading weights would be noise in every report.
@@ -133,6 +133,6 @@ def _content_hash(folder: Path) -> str:
     patterns = "*.safetensors", "*.json", "*.jinja"
     for path in sorted(file for pattern in patterns for file in folder.glob(pattern)):
         digest.update(path.name.encode())
-        with regular(path).open("rb") as file:
+        with regular_file(path).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]

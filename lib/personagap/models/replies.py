@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from personagap.leaving import leaving
 from personagap.models import Generation
 from personagap.models.answers import outcome_of
+from personagap.redaction import sanitize
 
 #: HTTP statuses by words in the error, for errors without a status; any other error counts as 500.
 STATUS_WORDS = {
@@ -73,7 +73,7 @@ class Failure(Exception):
         wait: float | None = None,
         passes: bool = True,
     ):
-        super().__init__(" ".join(leaving(reason).split())[:300])
+        super().__init__(" ".join(sanitize(reason).split())[:300])
         self.status, self.filtered, self.wait, self.passes = status, filtered, wait, passes
 
 

@@ -12,13 +12,13 @@ import pandas as pd
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from personagap.errors import explained, one_of
+from personagap.formatting import word_table
 from personagap.segmentation import spaced
-from personagap.spelling import entries
 
 #: The paper's semantic features: ``feature``, a ``classifier`` on the Hub, its ``label`` for the
 #: feature ("" for a model with one output), and ``words``, a pattern of our own that stands in for
 #: the classifier.
-SEMANTIC = entries("personalllm/features")
+SEMANTIC = word_table("personalllm/features")
 #: Classifier → feature → label.
 CLASSIFIERS: dict[str, dict[str, str]] = {}
 for _row in SEMANTIC:

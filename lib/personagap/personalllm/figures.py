@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from personagap import palette, readable
 from personagap.figures.intervals import intervals
-from personagap.figures.style import PALETTE, dots, percent
+from personagap.figures.style import PALETTE, errorbars, percent
 
 _MARKERS = "osD^vP"
 _COLOURS = (PALETTE["data"], PALETTE["accent"])
@@ -33,7 +33,7 @@ def heterogeneity(table: pd.DataFrame, personas: pd.DataFrame, axes: list[Axes])
             shifted = x + 0.12 * (number - 1.5)
             style: dict[str, Any] = {"color": colours[number], "label": f"α = {alpha:g}"}
             style |= _SMALL | {"fmt": _MARKERS[number % len(_MARKERS)]}
-            dots(ax, part, shifted, upright=True, **style)
+            errorbars(ax, part, shifted, upright=True, **style)
         prompted = personas[personas["measure"] == measure].set_index("bin")["estimate"]
         style = {"ms": 8, "color": PALETTE["published"], "label": "persona prompting (published)"}
         ax.plot(x + 0.3, prompted.reindex(bins["bin"]), "X", **style)
@@ -62,7 +62,7 @@ def dependence(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
         for number, (name, label) in enumerate(bins.items()):
             part = rows[rows["bin"] == name]
             style: dict[str, Any] = {"fmt": f"{_MARKERS[number]}-", "color": _COLOURS[number]}
-            dots(ax, part, part[varies], upright=True, label=label, **_SMALL, **style)
+            errorbars(ax, part, part[varies], upright=True, label=label, **_SMALL, **style)
         ax.set(ylabel="share of prompts, 95% interval", xscale="log", ylim=(-0.03, 1.03))
         percent(ax.yaxis)
         ticks = sorted(rows[varies].unique())
@@ -94,10 +94,10 @@ def coefficients(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
             colour = (PALETTE["data"], PALETTE["control"])[number]
             ax.hlines(y, part["q1"], part["q3"], color=colour, lw=6, alpha=0.2)
             label = f"{labels[losing]}: {accuracy[kind, losing]:.0%} right"
-            dots(ax, part, y, fmt=_MARKERS[number], ms=6, capsize=2, color=colour, label=label)
+            errorbars(ax, part, y, fmt=_MARKERS[number], ms=6, capsize=2, color=colour, label=label)
         ax.axvline(0, color=PALETTE["noise"], lw=1)
         ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.set_yticks(places, readable.named(names))
+        ax.set_yticks(places, readable.display_names(names))
         ax.set_title(f"{kind.capitalize()} features")
         ax.set_xlabel("log odds per standard deviation (bar: middle half of users)")
         # The legend stands below the axes, as inside it would always hide some coefficient.
@@ -116,15 +116,15 @@ def shots(means: pd.DataFrame, ax: Axes) -> Axes:
     ``means`` are rows of ``adaptation.summarise`` of one metric: control "own" and zero-shot of one
     template, and the arms of ``adaptation.references``.
     """
-    means = means.assign(strategy=readable.named(means["strategy"]))
+    means = means.assign(strategy=readable.display_names(means["strategy"]))
     zero = means[means["strategy"] == "zero shot"]
     shown = means[means["shots"] > 0]
-    styles = palette.series(shown["strategy"])
+    styles = palette.series_styles(shown["strategy"])
     for number, (strategy, (colour, marker)) in enumerate(styles.items()):
         # Zero shots is the same for every strategy, so every line begins there.
         line = pd.concat([zero, shown[shown["strategy"] == strategy]]).sort_values("shots")
         x = line["shots"] + 0.06 * (number - 1.5)
-        dots(ax, line, x, upright=True, fmt=f"{marker}-", color=colour, label=strategy, ms=6)
+        errorbars(ax, line, x, upright=True, fmt=f"{marker}-", color=colour, label=strategy, ms=6)
     for row in means[means["template"] == "none"].itertuples():
         ax.axhline(row.estimate, color=PALETTE["noise"], ls=":", lw=1.2)
         margin: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
@@ -152,7 +152,7 @@ def retrieval(quality: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         chance = "chance" if shared else "chance for that size"
         xlabel = f"{readable.label(metric)}, 95% interval (dotted: {chance})"
         intervals(rows, ax, "embedding", "database", xlabel=xlabel, title=title)
-        for database, (colour, _) in palette.series(chances.index).items():
+        for database, (colour, _) in palette.series_styles(chances.index).items():
             ax.axvline(chances[database], color=PALETTE["noise"] if shared else colour, ls=":")
     axes[0].legend().remove()
     return axes

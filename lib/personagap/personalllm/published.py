@@ -2,8 +2,8 @@
 
 import pandas as pd
 
+from personagap.formatting import word_table
 from personagap.published import compare, load
-from personagap.spelling import entries
 
 #: Our names of strategies and of metrics → those in the table of published numbers.
 _STRATEGIES = {"zero_shot": "zero_shot", "winning": "winning_only", "both": "winning_and_losing"}
@@ -61,7 +61,7 @@ def run_log(log: pd.DataFrame) -> pd.DataFrame:
 def _bins() -> pd.DataFrame:
     """Return the measures and bins of ``users.heterogeneity`` with their published conditions."""
     # All columns are text, as a bin can be "4".
-    return pd.DataFrame(entries("personalllm/bins")).drop(columns="in_paper")
+    return pd.DataFrame(word_table("personalllm/bins")).drop(columns="in_paper")
 
 
 def persona_prompting() -> pd.DataFrame:

@@ -2,8 +2,17 @@
 
 import pandas as pd
 
-from personagap.spelling import entries, words
-from personagap.verdicts.wording import ALPHA, OPEN, interval, listed, shown, side, table, tested
+from personagap.formatting import humanize, word_table
+from personagap.verdicts.wording import (
+    ALPHA,
+    OPEN,
+    interval,
+    list_estimates,
+    p_text,
+    shown_side,
+    side,
+    table,
+)
 
 
 def simulated_users(
@@ -31,7 +40,10 @@ def simulated_users(
     alpha, more = changes["alpha"], changes["reward_models"]
     answers = [
         ("How different are simulated users, and from what?", _headline(by_alpha, more)),
-        ("On how many prompts has no response a majority?", listed(by_alpha, "alpha") + "."),
+        (
+            "On how many prompts has no response a majority?",
+            list_estimates(by_alpha, "alpha") + ".",
+        ),
         ("Do users disagree less as α grows?", _change(alpha, "Not shown", "Yes")),
         ("Do more reward models make them disagree more?", _change(more, "Yes", "Not shown")),
         ("Do they disagree more than prompted personas?", _personas(personas)),
@@ -82,7 +94,7 @@ def _features(rows: pd.DataFrame) -> str:
     rows = rows[rows["metric"] == "coefficient"]
     answer = "Yes" if accuracy["ci_low"] > 0.5 else "Not shown"
     clear = rows[(rows["ci_low"] > 0) | (rows["ci_high"] < 0)].itertuples()
-    names = ", ".join(f"{words(row.feature)} {row.estimate:+.2f}" for row in clear) or "none"
+    names = ", ".join(f"{humanize(row.feature)} {row.estimate:+.2f}" for row in clear) or "none"
     separable = rows["separable"].iloc[0]
     note = f" {separable:.0f} users without a finite estimate are left out." if separable else ""
     held_out = f"held-out accuracy {interval(accuracy)}, chance 0.5"
@@ -108,13 +120,13 @@ def _opinions(opinions: pd.DataFrame) -> str:
     rise = paper["simulated users"] - rows["estimate"][0]
     adds = "adds" if rows["ci_low"][0] > rows["ci_high"][1] else "is not shown to add"
     return (
-        f"{listed(rows, 'model')}. Mixing reward models into users {adds} to giving each one "
-        f"vote; dividing distances by the number of options less one adds {rise:+.3f} (P5)."
+        f"{list_estimates(rows, 'model')}. Mixing reward models into users {adds} to giving each "
+        f"one vote; dividing distances by the number of options less one adds {rise:+.3f} (P5)."
     )
 
 
 #: Contrast of two arms → the question that it answers, in the order of the answers.
-QUESTIONS = {row["contrast"]: row["question"] for row in entries("personalllm/questions")}
+QUESTIONS = {row["contrast"]: row["question"] for row in word_table("personalllm/questions")}
 
 
 def in_context(paired: pd.DataFrame) -> pd.DataFrame:
@@ -163,11 +175,11 @@ def across_users(paired: pd.DataFrame, quality: pd.DataFrame) -> list[tuple[str,
     rows = _rewards(paired)
     _, *others = _answers(rows)
     row = rows.loc[["similar by difference − random users"]].iloc[0]
-    answer = shown(row, "Yes", "No, they harm", OPEN)
-    answer = f"{answer}: {_estimate(row)}, {tested(row)} (n = {row['n']:,.0f} users)."
+    answer = shown_side(row, "Yes", "No, they harm", OPEN)
+    answer = f"{answer}: {_estimate(row)}, {p_text(row)} (n = {row['n']:,.0f} users)."
     # The user's own history is the baseline to beat, as it is available without a database.
     own = rows.loc["similar by difference − own history"]
-    does = shown(own, "less", "more", "as much, as far as these data tell")
+    does = shown_side(own, "less", "more", "as much, as far as these data tell")
     answer += f" A short history of one's own, drawn alike, does {does}: {_estimate(own)}."
     helps, alike = "Do similar users help?", "Are users who look alike alike?"
     return [(helps, answer), (alike, retrieval), *others]
@@ -183,14 +195,14 @@ def forking_paths(effect: pd.DataFrame, rates: pd.DataFrame) -> list[tuple[str, 
     plotted = (
         f"{'Yes' if pair['p_value'] < ALPHA else 'Not distinguishable'}: {pair['value_a']:.1f}% "
         f"and {pair['value_b']:.1f}% win rate, difference {interval(pair, form='+.1f')} points, z "
-        f"= {pair['statistic']:.2f}, {tested(pair)}."
+        f"= {pair['statistic']:.2f}, {p_text(pair)}."
     )
     best = (
         f"It won {independent['best']:.1f}% where the mean is {independent['mean']:.1f}%. Were all "
         f"equally good, the best would show {independent['best_by_chance']:.1f}% by selection "
-        f"alone if their errors are independent ({tested(independent)}), and "
+        f"alone if their errors are independent ({p_text(independent)}), and "
         f"{correlated['best_by_chance']:.1f}% if these correlate at "
-        f"{correlated['correlation']:g} ({tested(correlated)}); on new users expect "
+        f"{correlated['correlation']:g} ({p_text(correlated)}); on new users expect "
         f"{independent['shrunken_best']:.1f}% to {correlated['shrunken_best']:.1f}%."
     )
     question = f"Is the best of {independent['n']:.0f} configurations better than the others?"
@@ -209,12 +221,12 @@ def _answers(rows: pd.DataFrame) -> list[tuple[str, str]]:
     answerable = rows.loc[[contrast for contrast in QUESTIONS if contrast in rows.index]]
     answers = []
     for contrast, row in answerable.iterrows():
-        answer = shown(row, "Better", "Worse", "No difference is shown")
-        answer = f"{answer}: {_estimate(row)}, {tested(row)} ({row['shots']}-shot)."
+        answer = shown_side(row, "Better", "Worse", "No difference is shown")
+        answer = f"{answer}: {_estimate(row)}, {p_text(row)} ({row['shots']}-shot)."
         answers.append((QUESTIONS[contrast], answer))
     return answers
 
 
 def _estimate(row: pd.Series) -> str:
-    other = words(row["contrast"].split(" − ")[1])
+    other = humanize(row["contrast"].split(" − ")[1])
     return f"{interval(row, form='+.2f')} {row['unit']} against {other}"

@@ -11,7 +11,7 @@ def cost(parameters: dict[str, Any]) -> dict[str, float]:
     """Return the costs that ``runs.costs.cost`` describes, from a notebook's parameters; {} for
     those of other papers' notebooks.
     """
-    written, judges = ask.WRITTEN, 1
+    written, judges = ask.MAX_TOKENS, 1
     # Imported here because planning a run of any other notebook does not need these modules.
     if {"gold", "judges"} <= parameters.keys():
         from personagap.recentering import attributes
@@ -25,7 +25,7 @@ def cost(parameters: dict[str, Any]) -> dict[str, float]:
     else:
         return {}
     # Keyed by text, as identical prompts are sent once.
-    tokens = {text: pricing.length(text, written) for text in texts}
+    tokens = {text: pricing.request_tokens(text, written) for text in texts}
     if not (judges and tokens):
         return {}
     total = round(judges * sum(tokens.values()))

@@ -9,11 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from personagap.figures.intervals import intervals
-from personagap.figures.style import PALETTE, dots, lengths, literal, percent
-from personagap.palette import ROLES, series
-from personagap.readable import named
+from personagap.figures.style import PALETTE, error_sizes, errorbars, literal, percent
+from personagap.formatting import humanize
+from personagap.palette import ROLES, series_styles
+from personagap.readable import display_names
 from personagap.results import result, wide
-from personagap.spelling import words
 
 
 def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:
@@ -32,7 +32,7 @@ def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:
         ax.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     extent = (-0.5, len(raters) - 1.5, len(raters) - 0.5, 0.5)
     ax.imshow(grid[1:, :-1], extent=extent, cmap="Blues", vmin=0, vmax=1)
-    names = named(pd.Series(raters)).map(literal)
+    names = display_names(pd.Series(raters)).map(literal)
     ax.set_xticks(range(len(raters) - 1), names[:-1], rotation=30, ha="right")
     ax.set_yticks(range(1, len(raters)), names[1:])
     ax.grid(visible=False)
@@ -52,8 +52,8 @@ def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
     rows = np.arange(len(table))[::-1]
     for kind in table["rater_kind"].unique():
         (colour, marker), here = ROLES[kind], (table["rater_kind"] == kind).to_numpy()
-        dots(ax, table[here], rows[here], fmt=marker, color=colour)
-    ax.set_yticks(rows, named(table["rater"]).map(literal))
+        errorbars(ax, table[here], rows[here], fmt=marker, color=colour)
+    ax.set_yticks(rows, display_names(table["rater"]).map(literal))
     base, low, high = base[["estimate", "ci_low", "ci_high"]].iloc[0]
     ax.axvspan(low, high, color=PALETTE["human"], alpha=0.18)
     ax.axvline(base, color=PALETTE["human"])
@@ -76,7 +76,7 @@ def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
     F1.
     """
     metrics = wide(metrics, ["prevalence", "precision", "recall"])
-    metrics["rater"] = named(metrics["rater"])
+    metrics["rater"] = display_names(metrics["rater"])
     recall = np.linspace(0.01, 1, 400)
     for f1 in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
         # F1 = 2PR / (P + R), solved for P; only where P is a proportion.
@@ -90,7 +90,7 @@ def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
     for kind, rows in metrics.groupby("rater_kind", sort=False):
         colour, marker = ROLES[kind]
         xerr, yerr = (
-            lengths(*(rows[name + end] for end in ("", "_low", "_high")))
+            error_sizes(*(rows[name + end] for end in ("", "_low", "_high")))
             for name in ("recall", "precision")
         )
         style: dict[str, Any] = {"fmt": marker, "ms": 7, "color": colour, "elinewidth": 0.8}
@@ -125,11 +125,11 @@ def calibration(curve: pd.DataFrame, ax: Axes) -> Axes:
     one or several raters).
     """
     ax.plot([0, 1], [0, 1], color=PALETTE["noise"], ls="--", lw=1, label="calibrated")
-    styles = series(curve["rater"])
+    styles = series_styles(curve["rater"])
     for rater, rows in curve.groupby("rater", sort=False):
         colour, marker = styles[rater]
         style: dict[str, Any] = {"fmt": f"{marker}-", "ms": 6, "color": colour}
-        dots(ax, rows, rows["score"], upright=True, label=literal(words(rater)), **style)
+        errorbars(ax, rows, rows["score"], upright=True, label=literal(humanize(rater)), **style)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean score of the judge")
     ax.set(ylabel="share relevant to the human majority", title="Calibration")
     ax.legend(fontsize=9)
@@ -158,14 +158,14 @@ def stages(
         3_response saved; None for a stage that was not run, whose row says so.
     """
     points = approval(acceptance, relevance, ratings)
-    points["rater"] = named(points["rater"]).map(literal)
+    points["rater"] = display_names(points["rater"]).map(literal)
     for stage in range(3):
         rows = points[points["stage"] == stage + 1]
         rows = rows.assign(y=stage + np.linspace(-0.35, 0.35, len(rows) + 2)[1:-1])
         for (kind, source), part in rows.groupby(["rater_kind", "source"]):
             marker, colour = "o" if kind == "human" else "s", PALETTE[kind]
             face = "w" if source == "synthetic" else colour
-            dots(ax, part, part["y"], fmt=marker, color=colour, mfc=face)
+            errorbars(ax, part, part["y"], fmt=marker, color=colour, mfc=face)
         for row in rows.itertuples():
             # Without room to the right of an interval, the name goes to its left.
             crowded = row.ci_high > 70

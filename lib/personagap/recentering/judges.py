@@ -55,7 +55,9 @@ def stand_in(
     few_labels : ``gap.prediction_powered_mean`` of each model, what a few labels of people are
         worth beside those of the model, with the share `FEW_LABELS` of the labels of ``gold``.
     """
-    people = gap.tables.individuals(judgments).query("rater_kind == 'human'")["rater"].nunique()
+    people = (
+        gap.tables.without_majority(judgments).query("rater_kind == 'human'")["rater"].nunique()
+    )
     replacement = gap.alternative_annotator_test(judgments, **how) if people > 1 else None
     latent = gap.latent_truth(judgments, **how) if people > 2 else None
     # The same labels for every model, so that the models can be compared.

@@ -7,12 +7,12 @@ from personagap.verdicts.wording import (
     OPEN,
     correction,
     interval,
-    listed,
+    list_estimates,
     p,
-    shown,
+    p_text,
+    shown_side,
     side,
     table,
-    tested,
 )
 
 #: Patterns of names in the tables → what sentences call them.
@@ -101,7 +101,7 @@ def _judges(f1: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _difference(row) -> str:
-    return f"{interval(row, form='+.3f')}, {tested(row)}"
+    return f"{interval(row, form='+.3f')}, {p_text(row)}"
 
 
 def _f1_difference(row) -> str:
@@ -110,7 +110,7 @@ def _f1_difference(row) -> str:
     if row.estimate < 0:
         a, b, values = b, a, values[::-1]
         row = row._replace(estimate=-row.estimate, ci_low=-row.ci_high, ci_high=-row.ci_low)
-    answer = shown(row, f"{a} is better", f"{b} is better", "Not resolved by these data")
+    answer = shown_side(row, f"{a} is better", f"{b} is better", "Not resolved by these data")
     difference = f"paired difference {_difference(row)}"
     return f"{answer}: F1 {values[0]:.3f} ({a}) and {values[1]:.3f} ({b}), {difference}."
 
@@ -217,17 +217,17 @@ def extraction(
     without a model.
     """
     gap = contrasts.iloc[0]
-    answer = shown(gap, "No, of real people less often", "Of real people more often", OPEN)
+    answer = shown_side(gap, "No, of real people less often", "Of real people more often", OPEN)
     points = f"{interval(gap, form='+.1f')} points problematic"
     kappa = f"Mean pairwise κ {interval(agreement.iloc[0])}."
     question = "Do inferred attributes hold, of real people as of simulated ones?"
     answers = [
-        (question, f"{answer}: {points}, {tested(gap)}, n = {gap['n']:,.0f}."),
+        (question, f"{answer}: {points}, {p_text(gap)}, n = {gap['n']:,.0f}."),
         ("How well do people agree on what is problematic?", kappa),
     ]
     for row in contrasts.itertuples():
-        answer = shown(row, "Yes, more", "Yes, fewer", "Not resolved")
-        answer = f"{answer}: {interval(row, form='.2f')} points, {tested(row)}."
+        answer = shown_side(row, "Yes, more", "Yes, fewer", "Not resolved")
+        answer = f"{answer}: {interval(row, form='.2f')} points, {p_text(row)}."
         contrast = row.contrast.replace("log2_turns", "number of turns")
         answers.append((f"Problematic attributes, {contrast}: do they differ?", answer))
     f1 = _by_rater(verifier, "f1")
@@ -238,14 +238,14 @@ def extraction(
     answers.append(("Does a trained verifier find the problems?", answer))
     if failures is not None and strategies is not None:
         broken = failures[(failures["step"] == "extract") & (failures["estimate"] > 0)]
-        answer = f"Outputs with a problem: {listed(broken, 'problem') or 'none'}."
+        answer = f"Outputs with a problem: {list_estimates(broken, 'problem') or 'none'}."
         answers.append(("Which outputs of the extractor cannot be read?", answer))
         measured = strategies["metric"].isin(["accepted", "useful", "covered"])
         # The strategy "as extracted" covers everything by definition.
         trivial = (strategies["metric"] == "covered") & (strategies["strategy"] == "as extracted")
         for name, rows in strategies[measured & ~trivial].groupby("strategy", sort=False):
             question = f"What becomes of the attributes, {name}?"
-            answers.append((question, f"Shares: {listed(rows, 'metric')}."))
+            answers.append((question, f"Shares: {list_estimates(rows, 'metric')}."))
     return table(answers)
 
 
@@ -269,8 +269,8 @@ def response(
         ("How often no better?", f"{by_judgment} of judgments, {by_response} of responses."),
     ]
     for row in inflation.itertuples():
-        answer = shown(row, "No, higher", "No, lower", "Not shown to differ")
-        answer = f"{answer}: {interval(row, form='.2f')} points above people, {tested(row)}."
+        answer = shown_side(row, "No, higher", "No, lower", "Not shown to differ")
+        answer = f"{answer}: {interval(row, form='.2f')} points above people, {p_text(row)}."
         answers.append((f"Does {row.rater} rate as people do?", answer))
     ceilings = _by_rater(correlations, "ceiling")
     correlation = _by_rater(correlations, "spearman")
@@ -280,7 +280,7 @@ def response(
         question = f"How well does {rater} rank, beside people?"
         answers.append((question, f"ρ {interval(row)}; {ceiling}."))
     for covariate, name in EFFECTS.items():
-        points = listed(effects[effects["metric"] == covariate], "rater")
+        points = list_estimates(effects[effects["metric"] == covariate], "rater")
         answer = f"In points: {points}." if points else "It never varied, so nobody can tell (R11)."
         answers.append((f"How far does {name} move ratings?", answer))
     return table(answers)

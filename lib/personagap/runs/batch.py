@@ -17,11 +17,11 @@ import pandas as pd
 import yaml
 
 from personagap.errors import UserError, first_line
-from personagap.paths import find_notebook, regular
+from personagap.paths import find_notebook, regular_file
 from personagap.runs import execute, system
 from personagap.runs.folder import runs
 from personagap.runs.request import Request
-from personagap.runs.values import Yaml, label_changes, limit_size
+from personagap.runs.values import StrictYaml, label_changes, limit_size
 from personagap.runs.warm import WarmProcess, can_fork
 
 #: Optional keys of an entry, besides ``notebook``.
@@ -43,7 +43,7 @@ def read(file: Path, figures: Path) -> list[Request]:
     `UserError` is raised if the file is malformed, or a notebook or parameter in it does not exist.
     """
     try:
-        content = yaml.load(regular(file).read_text(encoding="utf-8"), Yaml)
+        content = yaml.load(regular_file(file).read_text(encoding="utf-8"), StrictYaml)
         entries = list(limit_size(content["runs"]))
     except FileNotFoundError:
         raise UserError(f"no batch file {file}") from None

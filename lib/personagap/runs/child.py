@@ -21,7 +21,7 @@ from papermill.iorw import LocalHandler, papermill_io
 from traitlets.config import Config
 
 from personagap import progress
-from personagap.leaving import leaving, redacted
+from personagap.redaction import redact, sanitize
 from personagap.runs import forked, report, system
 from personagap.runs.folder import LOG, PROGRESS, now, record
 
@@ -32,7 +32,7 @@ class RedactingHandler(LocalHandler):
     """Removes secrets, which a server may have echoed, whenever papermill saves the notebook."""
 
     def write(self, buf: str, path: str) -> None:
-        super().write(redacted(buf), path)
+        super().write(redact(buf), path)
 
 
 class Position:
@@ -55,7 +55,7 @@ class Position:
             self.kernels = [process.pid for process in psutil.Process().children()]
             with contextlib.suppress(OSError):
                 # A full disk shall end a run only where it costs a result.
-                self.file.write_text(leaving(str(self)), encoding="utf-8")
+                self.file.write_text(sanitize(str(self)), encoding="utf-8")
 
     def __str__(self) -> str:
         return f"cell [{self.number}]" + (f", {self.section}" if self.section else "")
@@ -124,7 +124,7 @@ def execute(task: dict[str, Any], sockets: Path) -> dict[str, Any]:
     finally:
         rename_partial(partial)
         position.file.unlink(missing_ok=True)
-    failed: dict[str, Any] = {"status": "failed", "error": leaving(error)}
+    failed: dict[str, Any] = {"status": "failed", "error": sanitize(error)}
     return failed | ({"lacks_answers": True} if lacking else {})
 
 
@@ -179,7 +179,7 @@ def run(task: dict[str, Any], folder: Path, log: Path, sockets: Path) -> None:
     if status["status"] == "finished" or not log.stat().st_size:
         log.unlink()
     else:
-        text = redacted(log.read_text(encoding="utf-8", errors="replace"))
+        text = redact(log.read_text(encoding="utf-8", errors="replace"))
         log.write_text(text, encoding="utf-8")
     # Last, so that every finished run has its report.
     record(folder, **status)

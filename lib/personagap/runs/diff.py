@@ -5,13 +5,13 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment
 
-from personagap.leaving import visible
+from personagap.formatting import format_number
 from personagap.readable import compact, row_names
+from personagap.redaction import visible
 from personagap.results import keys, quantities
 from personagap.runs.files import write_text
 from personagap.runs.folder import read_facts, read_verdict
 from personagap.runs.tables import read
-from personagap.spelling import number
 
 
 def write(folder: Path, reference: Path, environment: Environment) -> None:
@@ -52,7 +52,7 @@ def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         columns += [form[values].set_axis(rows).stack() for form in (compact(table), table)]  # noqa: PD013
     both = pd.concat(columns, axis=1, keys=["before", "x", "after", "y"])
     both = both.rename_axis(["row", "quantity"])
-    both["change"] = (both.pop("y") - both.pop("x")).map(number)
+    both["change"] = (both.pop("y") - both.pop("x")).map(format_number)
     # Values are compared as displayed, since further digits may differ between machines.
     changed = both[both["before"].ne(both["after"])].fillna("–").reset_index()
     changed.attrs["compared"] = len(both)

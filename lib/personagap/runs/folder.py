@@ -12,8 +12,8 @@ from typing import Any
 
 from personagap import sandbox
 from personagap.errors import UserError, explained
-from personagap.leaving import leaving
-from personagap.paths import FIGURES, regular
+from personagap.paths import FIGURES, regular_file
+from personagap.redaction import sanitize
 from personagap.runs.files import atomic_write, warned_if_damaged, write_text
 from personagap.store.folder import is_locked
 
@@ -39,7 +39,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     path, facts = folder / "run.json", {}
     with explained(f"{path} is damaged", "delete it and run the notebook again"):
         try:
-            facts = json.loads(regular(path).read_text(encoding="utf-8"))
+            facts = json.loads(regular_file(path).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             # A starting run may have just removed it.
             pass
@@ -90,7 +90,7 @@ def record(folder: Path, **facts: Any) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(recorded.get(name), dict)
         recorded[name] = recorded[name] | value if both else value
     text = json.dumps(recorded, indent=2, ensure_ascii=False, default=str)
-    write_text(folder / "run.json", f"{leaving(text)}\n")
+    write_text(folder / "run.json", f"{sanitize(text)}\n")
     return recorded
 
 
@@ -222,26 +222,26 @@ class Run:
         import matplotlib.pyplot as plt
         from IPython.display import Image, display
 
-        from personagap.figures.sizes import fitted, for_paper, saving
+        from personagap.figures.sizes import fast_saving, fit_layout, for_paper
         from personagap.runs import tooltips
         from personagap.verdicts import describe
 
         alt = title if table is None else describe(title, table, names, *values)
         folder = self.folder / "figures"
-        bounds = fitted(fig)
+        bounds = fit_layout(fig)
 
         # Without dates, so that equal figures are equal files, for the index and for git.
         def write_svg(file: str) -> None:
-            with saving(fig):
+            with fast_saving(fig):
                 svg = tooltips.svg(fig, bbox_inches=bounds, metadata={"Date": None})
             write_text(folder / file, svg)
 
-        with atomic_write(folder / f"{name}.png") as path, saving(fig):
+        with atomic_write(folder / f"{name}.png") as path, fast_saving(fig):
             fig.savefig(path, format="png", dpi=200, bbox_inches=bounds)
         write_svg(f"{name}.svg")
         for width in for_paper(fig):
-            bounds = fitted(fig)
-            with atomic_write(folder / f"{name}{width}.pdf") as path, saving(fig):
+            bounds = fit_layout(fig)
+            with atomic_write(folder / f"{name}{width}.pdf") as path, fast_saving(fig):
                 fig.savefig(path, format="pdf", bbox_inches=bounds, metadata={"CreationDate": None})
             # The SVG for the screen, written above, has about the width of a page.
             if width:

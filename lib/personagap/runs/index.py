@@ -9,8 +9,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader
 
 from personagap.errors import UserError
-from personagap.leaving import visible
 from personagap.paths import FIGURES, notebooks
+from personagap.redaction import visible
 from personagap.runs import diff
 from personagap.runs.files import warned_if_damaged, write_text
 from personagap.runs.folder import now, read_verdict, runs, simulated, unanswered

@@ -13,15 +13,15 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter
 
-from personagap.leaving import visible
+from personagap.formatting import to_text
 from personagap.paths import abbreviate_home
+from personagap.redaction import visible
 from personagap.runs.files import write_text
 from personagap.runs.folder import read_facts, read_verdict, simulated, unanswered
 from personagap.runs.request import TITLE
 from personagap.runs.terms import linked
 from personagap.runs.values import format_value
 from personagap.runs.vector import inline
-from personagap.spelling import to_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: Formats of outputs in order of preference: figures before tables, and none that needs a script.

@@ -13,8 +13,8 @@ from typing import Any
 
 from personagap import parameters
 from personagap.errors import UserError
-from personagap.leaving import redacted
-from personagap.paths import FIGURES, ROOT, regular
+from personagap.paths import FIGURES, ROOT, regular_file
+from personagap.redaction import redact
 from personagap.runs.values import format_value
 
 #: The parameter that gives a notebook its run's folder; the runner sets it.
@@ -59,7 +59,7 @@ class Request:
                 known = ", ".join(self.defaults) or "none"
                 raise UserError(f"{file} has no parameter {name!r}; it has: {known}")
         for name, value in self.parameters.items():
-            if redacted(text := str(value)) != text:
+            if redact(text := str(value)) != text:
                 # A secret in a parameter would be written to files that are shared.
                 remedy = "leave out keys, passwords and queries"
                 key = "a server gets the key in OPENAI_API_KEY"
@@ -73,7 +73,7 @@ class Request:
     def content(self) -> dict[str, Any]:
         """The content of the notebook file."""
         try:
-            content = json.loads(regular(self.notebook).read_text(encoding="utf-8"))
+            content = json.loads(regular_file(self.notebook).read_text(encoding="utf-8"))
             metadata = {**content["metadata"]}
             metadata["kernelspec"] = {**metadata.get("kernelspec", {})}
             return {"cells": [*map(_normalize_cell, content["cells"])], "metadata": metadata}

@@ -3,8 +3,8 @@
 import re
 from html import escape
 
+from personagap.formatting import word_table
 from personagap.paths import DATA
-from personagap.spelling import entries
 
 #: An HTML tag, and the elements whose text is not prose.
 TAG = re.compile(r"""(<(?:[^<>"']|"[^"]*"|'[^']*')*>)""")
@@ -14,8 +14,8 @@ NO_PROSE = re.compile(r"<(/?)(a|code|h\d|math|nav|pre|script|style|summary|svg|t
 def _explanations(paper: str) -> dict[str, tuple[str, str, str]]:
     """Return anchor → (name, pattern, meaning) for a paper's traps and the glossary's terms."""
     # Notebooks outside the papers' folders have no traps.
-    traps = entries(f"{paper}/traps") if (DATA / paper / "traps.csv").exists() else []
-    glossary = enumerate(entries("glossary"))
+    traps = word_table(f"{paper}/traps") if (DATA / paper / "traps.csv").exists() else []
+    glossary = enumerate(word_table("glossary"))
     return {row["trap"]: (row["trap"], rf"\b{row['trap']}\b", row["what"]) for row in traps} | {
         f"term_{number}": (row["term"], row["pattern"], row["meaning"]) for number, row in glossary
     }

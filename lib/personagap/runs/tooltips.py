@@ -16,8 +16,8 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
+from personagap.formatting import format_number
 from personagap.runs.vector import SVG, serialize
-from personagap.spelling import number
 
 
 class Marks(NamedTuple):
@@ -104,7 +104,7 @@ def _errorbar_texts(ax: Axes, container: ErrorbarContainer) -> list[str]:
         for interval, segment in zip(intervals, collection.get_segments(), strict=False):
             if len(segment):
                 dimension = int(np.ptp(segment[:, 1]) > np.ptp(segment[:, 0]))
-                low, high = (number(float(end)) for end in sorted(segment[:, dimension]))
+                low, high = (format_number(float(end)) for end in sorted(segment[:, dimension]))
                 interval[dimension] = f" [{low}, {high}]"
     label, pairs = container.get_label(), zip(points, intervals, strict=True)
     texts = [_mark_text(ax, label, x, y, interval) for (x, y), interval in pairs]
@@ -124,7 +124,7 @@ def _mark_text(ax: Axes, series: object, x: float, y: float, intervals: dict | N
             names.append(category)
         else:
             label = axis.get_label_text().replace("\n", " ")
-            text = f"{number(float(value))}{(intervals or {}).get(dimension, '')}"
+            text = f"{format_number(float(value))}{(intervals or {}).get(dimension, '')}"
             values.append(f"{text} ({label})" if label else text)
     # With numbers on both axes, it is a dot of a scatter plot, which an annotation may name.
     if len(values) == 2:

@@ -17,7 +17,7 @@ MAX_PIECES = 1_000_000
 CONSTANTS = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
 
 
-class Yaml(yaml.SafeLoader):
+class StrictYaml(yaml.SafeLoader):
     """A YAML loader that reads 1e-4 as a number, as JSON and YAML 1.2 do (YAML 1.1 requires
     1.0e-4), and rejects duplicate names in a mapping, of which PyYAML would take the last.
     """
@@ -33,7 +33,7 @@ class Yaml(yaml.SafeLoader):
 
 
 _EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+\Z")
-Yaml.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
+StrictYaml.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
 
 
 def parse_value(text: str) -> Any:
@@ -56,7 +56,7 @@ def parse_value(text: str) -> Any:
     if text[:1] not in ("[", "{", '"', "'"):
         return text
     try:
-        return limit_size(yaml.load(text, Yaml))
+        return limit_size(yaml.load(text, StrictYaml))
     except (yaml.YAMLError, ValueError, RecursionError):
         raise UserError(f'cannot read the value {text}: write a list as \'["a", "b"]\'') from None
 

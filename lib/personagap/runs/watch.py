@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from personagap.leaving import leaving
 from personagap.progress import MINUTE
+from personagap.redaction import sanitize
 from personagap.runs.folder import PROGRESS
 from personagap.store.folder import is_locked
 
@@ -23,7 +23,7 @@ def state(folder: Path) -> str:
         section, *requests = (folder / PROGRESS).read_text(encoding="utf-8").splitlines() or [""]
         # Without the lock, a killed runner has left the file behind.
         if section and is_locked(folder / ".lock"):
-            return leaving(f"{folder.name}: {' · '.join([*filter(None, requests), section])}")
+            return sanitize(f"{folder.name}: {' · '.join([*filter(None, requests), section])}")
     return ""
 
 

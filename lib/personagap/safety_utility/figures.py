@@ -10,10 +10,10 @@ from matplotlib.lines import Line2D
 
 from personagap.effects import pb_corrected
 from personagap.figures.intervals import intervals
-from personagap.figures.style import PALETTE, dots
-from personagap.palette import series
-from personagap.readable import named
-from personagap.spelling import words
+from personagap.figures.style import PALETTE, errorbars
+from personagap.formatting import humanize
+from personagap.palette import series_styles
+from personagap.readable import display_names
 
 
 def changes(
@@ -66,7 +66,7 @@ def changes(
 def pooled(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     """Plot raw and shrunken identity effects (``effects.partial_pooling``), one task per axis."""
     for ax, (task, rows) in zip(axes, table.groupby("task", sort=False), strict=True):
-        labels = {"xlabel": "points", "title": words(task)}
+        labels = {"xlabel": "points", "title": humanize(task)}
         intervals(rows, ax, "contrast", "metric", null=0, legend=False, **labels)
     handles, names = axes[0].get_legend_handles_labels()
     axes[0].figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=9)
@@ -83,14 +83,14 @@ def origin(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> A
     dimensions = bias["dimension"].unique()
     # The first three colours have a meaning of their own here, so tasks get others.
     tasks = [name for name in dimensions if name != "joint"]
-    styles = series(["data", "control", "baseline", *tasks])
+    styles = series_styles(["data", "control", "baseline", *tasks])
     for number, (dimension, rows) in enumerate(bias.groupby("dimension", sort=False)):
         joint = dimension == "joint"
         x = np.arange(len(stages)) + 0.05 * (number - (len(dimensions) - 1) / 2)
         colour, marker = styles["data" if joint else dimension]
         style = {"color": colour, "lw": 2.5 if joint else 1, "zorder": 2 + joint, "ms": 6}
-        style |= {"capsize": 0, "fmt": f"{marker}-", "label": words(dimension)}
-        dots(ax, pb_corrected(rows), x, upright=True, **style)
+        style |= {"capsize": 0, "fmt": f"{marker}-", "label": humanize(dimension)}
+        errorbars(ax, pb_corrected(rows), x, upright=True, **style)
         # Only for the joint PB: several noise floors or truths would be hard to tell apart.
         if not joint:
             continue
@@ -104,7 +104,7 @@ def origin(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> A
             style = {"color": PALETTE["control"], "ms": 9, "zorder": 4}
             style["label"] = "true joint PB of the demo"
             ax.plot(x, _joint_truth(truth, stages), "d", **style)
-    ax.set_xticks(range(len(stages)), named(pd.Series(stages)))
+    ax.set_xticks(range(len(stages)), display_names(pd.Series(stages)))
     ax.set(ylabel="PB (points)\nfilled: corrected for noise, 95% interval", ylim=(0, None))
     ax.set_title("Personalization bias by stage of training")
     ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))

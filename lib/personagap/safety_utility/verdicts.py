@@ -2,16 +2,16 @@
 
 import pandas as pd
 
-from personagap.spelling import words
+from personagap.formatting import humanize
 from personagap.verdicts.wording import (
     ALPHA,
     HEADLINE,
     OPEN,
     debiased,
     interval,
+    p_text,
     price_not_asked,
     table,
-    tested,
 )
 
 #: Non-inferiority margin: the loss of mean utility or safety, in points, that counts as harm.
@@ -45,7 +45,7 @@ def mitigation(
     # Defences without a placebo comparison (tuning, neutralization) add no sentence to the prompt
     # whose mere presence could explain the effect.
     remedies = [
-        (f"Is {words(name)} a remedy?", _remedy(rows, beyond.get(name, True)))
+        (f"Is {humanize(name)} a remedy?", _remedy(rows, beyond.get(name, True)))
         for name, rows in _conditions(change)
     ]
     answers = [(HEADLINE, _headline(remedies, change)), *remedies]
@@ -119,7 +119,7 @@ def _remedy(rows: pd.DataFrame, beyond_placebo: bool) -> str:
         )
     else:
         verdict = "Not shown"
-    return f"{verdict}: {_numbers(rows)}; {tested(joint)}."
+    return f"{verdict}: {_numbers(rows)}; {p_text(joint)}."
 
 
 def _headline(answers: list[tuple[str, str]], change: pd.DataFrame) -> str:
@@ -128,7 +128,7 @@ def _headline(answers: list[tuple[str, str]], change: pd.DataFrame) -> str:
     verdicts = dict(zip(conditions, (answer for _, answer in answers), strict=True))
     falls = _joint_changes(change).sort_values("estimate")["condition"]
     remedies = [name for name in falls if verdicts[name].startswith("Yes")]
-    worse = [words(name) for name in falls if "serving everybody worse" in verdicts[name]]
+    worse = [humanize(name) for name in falls if "serving everybody worse" in verdicts[name]]
     price = f" PB is cut only by serving everybody worse by {', '.join(worse)}." if worse else ""
     first = change[change["condition"] == [*remedies, *falls][0]]
     numbers = f"{_numbers(first)} (n = {_pb(first)['n']:,.0f} items)"
@@ -136,9 +136,11 @@ def _headline(answers: list[tuple[str, str]], change: pd.DataFrame) -> str:
         refuted = all(answer.startswith(("No:", "No,")) for answer in verdicts.values())
         shown = "No" if refuted else OPEN
         none = f"{shown}: none of the {len(verdicts)} tried is shown to lower PB without loss"
-        return f"{none}; most, {words(falls.iloc[0])}: {numbers}.{price}"
-    others = f" (so does {', '.join(map(words, remedies[1:]))})" if remedies[1:] else ""
-    return f"{words(remedies[0]).capitalize()}{others}, of {len(verdicts)} tried: {numbers}.{price}"
+        return f"{none}; most, {humanize(falls.iloc[0])}: {numbers}.{price}"
+    others = f" (so does {', '.join(map(humanize, remedies[1:]))})" if remedies[1:] else ""
+    return (
+        f"{humanize(remedies[0]).capitalize()}{others}, of {len(verdicts)} tried: {numbers}.{price}"
+    )
 
 
 def _numbers(rows: pd.DataFrame) -> str:
@@ -151,9 +153,9 @@ def _numbers(rows: pd.DataFrame) -> str:
 
 def _placebo(rows: pd.DataFrame) -> str:
     """Say which prompt defences lower PB by more than the placebo."""
-    by_defence = {words(name): _pb(part) for name, part in _conditions(rows)}
+    by_defence = {humanize(name): _pb(part) for name, part in _conditions(rows)}
     better = [name for name, pb in by_defence.items() if _falls(pb)]
-    parts = (f"{name} {interval(pb, form='+.1f')}, {tested(pb)}" for name, pb in by_defence.items())
+    parts = (f"{name} {interval(pb, form='+.1f')}, {p_text(pb)}" for name, pb in by_defence.items())
     answer = f"{', '.join(better)} beat the placebo" if better else "Not shown of any"
     against = "PB against that with the placebo sentence, in points (intervals of each alone)"
     return f"{answer}. {against}: {', '.join(parts)}."
@@ -168,12 +170,14 @@ def _log_odds(change: pd.DataFrame) -> str:
     groups: dict[str, list[str]] = {"Shown of": [], "Not shown of": []}
     for name in falling:
         if name not in spreads.index:
-            groups["Not shown of"].append(f"{words(name)}, where all may score 0 or 100 %")
+            groups["Not shown of"].append(f"{humanize(name)}, where all may score 0 or 100 %")
             continue
         spread = spreads.loc[name]
         numbers = f"{spread['before']:.2f} → {spread['after']:.2f}, difference "
-        numbers += f"{interval(spread, form='+.2f')}, {tested(spread)}"
-        groups["Shown of" if _falls(spread) else "Not shown of"].append(f"{words(name)}, {numbers}")
+        numbers += f"{interval(spread, form='+.2f')}, {p_text(spread)}"
+        groups["Shown of" if _falls(spread) else "Not shown of"].append(
+            f"{humanize(name)}, {numbers}"
+        )
     parts = [f"{answer} {'; '.join(names)}." for answer, names in groups.items() if names]
     return f"{' '.join(parts)} The spread of the log-odds of identities' mean scores."
 
@@ -199,20 +203,20 @@ def _joint_changes(change: pd.DataFrame, metric: str = "pb_corrected") -> pd.Dat
 def _stage(row) -> str:
     numbers = (
         f"joint PB {row.pb:.2f} points where no effect would give {row.noise_floor:.2f} "
-        f"({tested(row)}); {debiased(row)}"
+        f"({p_text(row)}); {debiased(row)}"
     )
     return f"{'Yes' if row.p_value < ALPHA else 'Not distinguishable from noise'}: {numbers}."
 
 
 def _step(row) -> str:
     change = f"{row.before:.2f} to {row.after:.2f} points"
-    numbers = f"{change}, {interval(row, form='+.2f')}, {tested(row)}"
+    numbers = f"{change}, {interval(row, form='+.2f')}, {p_text(row)}"
     direction = "It rises" if row.estimate > 0 else "It falls"
     return f"{direction if row.p_adjusted < ALPHA else 'Not shown'}: {numbers}."
 
 
 def _means(means: pd.DataFrame) -> str:
-    parts = [f"{words(row.task)} {interval(row, form='+.1f')}" for row in means.itertuples()]
+    parts = [f"{humanize(row.task)} {interval(row, form='+.1f')}" for row in means.itertuples()]
     changed = means["p_adjusted"].lt(ALPHA).sum()
     return f"On {changed} of {len(means)} tasks (points, all identities): {', '.join(parts)}."
 

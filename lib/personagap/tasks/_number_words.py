@@ -3,10 +3,10 @@
 import re
 from typing import Any
 
-from personagap.spelling import entries
+from personagap.formatting import word_table
 
 _WORDS, _PARTS, SCALES = (
-    {row["word"]: float(row["value"]) for row in entries("number_words") if row["kind"] == kind}
+    {row["word"]: float(row["value"]) for row in word_table("number_words") if row["kind"] == kind}
     for kind in ("number", "part", "scale")
 )
 _WORD = rf"(?:{'|'.join(_WORDS)}|hundred|thousand|million|billion)\b"

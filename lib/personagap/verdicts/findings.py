@@ -3,17 +3,17 @@
 import pandas as pd
 
 from personagap.claims import DEPENDS, NOISE, STANDS
+from personagap.formatting import humanize
 from personagap.published import load
-from personagap.spelling import words
 from personagap.verdicts.wording import (
     ALPHA,
     correction,
     debiased,
     interval,
     p,
+    p_text,
     price_not_asked,
     table,
-    tested,
 )
 
 
@@ -35,7 +35,7 @@ def real_persona_effects(bias: pd.DataFrame, by_protocol: pd.DataFrame) -> pd.Da
     raw = by_protocol[by_protocol["metric"] == "pb"]
     papers = "; ".join(
         f"{row.model}, {row.task}, {row.protocol or 'judge ' + row.judge}: PB {row.estimate:.2f}, "
-        f"{tested(row)}"
+        f"{p_text(row)}"
         for row in raw[raw["task"] != "joint"].fillna("").itertuples()
     )
     answers = [
@@ -49,7 +49,7 @@ def real_persona_effects(bias: pd.DataFrame, by_protocol: pd.DataFrame) -> pd.Da
 def _designs(bias: pd.DataFrame) -> str:
     """List PB of each design, and the smallest PB that it detects with 80 % power."""
     return "; ".join(
-        f"{row.dimension}: {debiased(row, what='PB ')} points, {tested(row)}, "
+        f"{row.dimension}: {debiased(row, what='PB ')} points, {p_text(row)}, "
         f"would find {row.smallest_pb:.2f} (n = {row.n_items:,})"
         for row in bias.itertuples()
     )
@@ -76,7 +76,7 @@ def real_remedies(remedies: pd.DataFrame) -> pd.DataFrame:
         answer += f"; it is cut by serving everybody worse by {', '.join(falls[lost])}"
     # All changes are listed: the best of many looks good even if no remedy works.
     rows = [
-        f"{row.condition} ({words(row.task)}) {interval(row, form='+.2f')}, {p(row.p_adjusted)}"
+        f"{row.condition} ({humanize(row.task)}) {interval(row, form='+.2f')}, {p(row.p_adjusted)}"
         + "".join(
             f", mean of {mean.task} {interval(mean, form='+.1f')}"
             for mean in means[means["condition"] == row.condition].itertuples()

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from personagap.spelling import words
+from personagap.formatting import humanize
 from personagap.verdicts.wording import ALPHA, HEADLINE, interval, table
 
 
@@ -65,12 +65,12 @@ def _false_alarms(tested: pd.DataFrame, together: pd.Series) -> str:
         f"{shown} the 5% level; together {interval(together, form='.1%')} of "
         f"{together['n']:,.0f} data sets without effect are called significant. But each test has "
         f"only {tested['n'].iloc[0]:.0f} of them: a level of up to {worst['ci_high']:.0%} "
-        f"({words(worst['estimator'])}) is not excluded."
+        f"({humanize(worst['estimator'])}) is not excluded."
     )
 
 
 def _covered(row: pd.Series) -> str:
-    return f"{interval(row, form='.0%')} ({words(row['estimator'])})"
+    return f"{interval(row, form='.0%')} ({humanize(row['estimator'])})"
 
 
 def demo_model(agreement: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
@@ -84,7 +84,7 @@ def demo_model(agreement: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
     gap = (bias["true"] - bias["planted"]).abs().max()
     numbers = (
         f"with the paper's phrasing r is at least {paper:.4f} in every task, in any phrasing "
-        f"{worst['r']:.4f} ({worst['template']}, {words(worst['task'])}); no PB is more than "
+        f"{worst['r']:.4f} ({worst['template']}, {humanize(worst['task'])}); no PB is more than "
         f"{gap:.2f} points off. Exact, no sampling."
     )
     # Both are needed: r misses a uniform shrinkage of all effects, PB misses effects that are

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from personagap.spelling import words
-from personagap.verdicts.wording import ALPHA, interval, table, tested
+from personagap.formatting import humanize
+from personagap.verdicts.wording import ALPHA, interval, p_text, table
 
 ENDED = "Do the answers to some identities end otherwise: refused, blocked, empty, unfinished, "
 ENDED += "too slow?"
@@ -30,14 +30,16 @@ def outcomes(
     if ended is not None and len(ended):
         by_ending = ended.groupby("task", sort=False)
         spreads = {} if spread is None else {row.dimension: row for row in spread.itertuples()}
-        parts = [f"{words(task)}: {_differs(rows, spreads.get(task))}." for task, rows in by_ending]
+        parts = [
+            f"{humanize(task)}: {_differs(rows, spreads.get(task))}." for task, rows in by_ending
+        ]
         answers.append((ENDED, " ".join(parts)))
     if harmless is not None:
         other = {row.dimension: row for row in harmless.itertuples()}
         # Only tasks where it makes a difference: most have no blocked answers.
         parts = [
-            f"PB of {words(row.dimension)} {row.pb:.2f} ({tested(row)}) with them left out, "
-            f"{other[row.dimension].pb:.2f} ({tested(other[row.dimension])}) with them harmless"
+            f"PB of {humanize(row.dimension)} {row.pb:.2f} ({p_text(row)}) with them left out, "
+            f"{other[row.dimension].pb:.2f} ({p_text(other[row.dimension])}) with them harmless"
             for row in left_out.itertuples()
             if row.dimension in other and row.pb != other[row.dimension].pb
         ]
@@ -51,12 +53,12 @@ def _differs(rows: pd.DataFrame, spread) -> str:
     rows = rows.sort_values("estimate", key=abs, ascending=False, kind="stable")
     significant = rows[rows["p_adjusted"] < ALPHA]
     first = rows[:3].itertuples()
-    top = [f"{words(row.contrast)} {interval(row, form='+.1f')} points" for row in first]
+    top = [f"{humanize(row.contrast)} {interval(row, form='+.1f')} points" for row in first]
     if significant.empty:
         none = f"none of {len(rows)} differences after Holm's correction; the largest is {top[0]}"
         # A joint test detects many small differences, none of which is significant on its own.
         if spread is not None and spread.p_adjusted < ALPHA:
-            return f"identities differ ({tested(spread)}), though {none}"
+            return f"identities differ ({p_text(spread)}), though {none}"
         return none
     largest = "; ".join(top[: len(significant)])
     return f"{len(significant)} of {len(rows)} after Holm's correction, the largest: {largest}"

@@ -6,15 +6,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from personagap.formatting import humanize, word_table
 from personagap.personas import CONTROLS
-from personagap.spelling import entries, words
-from personagap.verdicts.wording import ALPHA, HEADLINE, OPEN, debiased, interval, pb, table, tested
+from personagap.verdicts.wording import (
+    ALPHA,
+    HEADLINE,
+    OPEN,
+    debiased,
+    interval,
+    p_text,
+    pb,
+    table,
+)
 
 #: A verdict begins with a caveat if more than this percentage of the median persona's answers is
 #: unreadable or cut off; and the columns of ``effects.rates`` that count these.
 MAX_LOST = 20
 LOST = {"invalid_rate": "unreadable", "truncation_rate": "cut off"}
-CHECKS = {row["check"]: row["question"] for row in entries("persona_checks")}
+CHECKS = {row["check"]: row["question"] for row in word_table("persona_checks")}
 
 
 def persona_effects(
@@ -126,7 +135,9 @@ def requests(counts: pd.DataFrame) -> pd.DataFrame:
     failed = counts[counts["failed"] > 0]
     if failed.empty:
         return table([])
-    complete = [f"{row.complete} of {row.items} {words(row.task)}" for row in failed.itertuples()]
+    complete = [
+        f"{row.complete} of {row.items} {humanize(row.task)}" for row in failed.itertuples()
+    ]
     answer = (
         f"No: {failed['failed'].sum():,} of {counts['requests'].sum():,} requests failed and count "
         "as missing, not wrong. A comparison leaves out the items that some of those compared got "
@@ -137,11 +148,11 @@ def requests(counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _task(name: str) -> str:
-    return "any task (joint)" if name == "joint" else words(name)
+    return "any task (joint)" if name == "joint" else humanize(name)
 
 
 def _who(contrast: str) -> str:
-    return words(contrast.split(" − ")[0])
+    return humanize(contrast.split(" − ")[0])
 
 
 def _of_identities(contrasts: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
@@ -158,7 +169,7 @@ def _caveat(dimension: str, lost: pd.DataFrame) -> str:
     rows, parts = lost if dimension == "joint" else lost[lost.index == dimension], []
     for column, what in LOST.items():
         if (most := rows[column].max()) > MAX_LOST:
-            where = f" in {words(rows[column].idxmax())}" if dimension == "joint" else ""
+            where = f" in {humanize(rows[column].idxmax())}" if dimension == "joint" else ""
             parts.append(f"{most:.0f}% {what}{where}")
     return f"median persona: {', '.join(parts)}" if parts else ""
 
@@ -170,7 +181,7 @@ def _bias(row, caveat: str = "") -> str:
     if row.noise_floor == 0:
         alike = f"all answers to each of the {row.n_items} items scored alike, right or wrong"
         return f"Cannot be told{note}: {alike}."
-    noise = f"no effect would give {row.noise_floor:.2f} ({tested(row)}, {row.n_items} items)"
+    noise = f"no effect would give {row.noise_floor:.2f} ({p_text(row)}, {row.n_items} items)"
     observed = f"PB {row.pb:.2f} points where {noise}"
     if row.p_value < ALPHA:
         doubt = f", but perhaps in the format of answers alone{note}" if caveat else ""
@@ -184,7 +195,7 @@ def _headline(bias: pd.DataFrame, contrasts: pd.DataFrame, caveat: str) -> str:
     joint = bias[bias["dimension"] == "joint"].iloc[0]
     if joint["noise_floor"] == 0:
         return f"{OPEN}: all answers to each of the {joint['n_items']} items scored alike."
-    basis = f"{tested(joint)}, {joint['n_items']} items, {joint['n_identities']} identities"
+    basis = f"{p_text(joint)}, {joint['n_items']} items, {joint['n_identities']} identities"
     if joint["p_value"] >= ALPHA:
         # Never a plain "no": state the largest effect that the data do not exclude.
         spread = debiased(joint, "PB corrected for noise ")
@@ -263,7 +274,7 @@ def _validity(rates: pd.DataFrame) -> str:
     if "choice_mass" in rates:
         mass = rates["choice_mass"]
         extremes = [
-            f"{row['choice_mass']:.1f}% ({words(row['persona'])}, {_task(row['task'])})"
+            f"{row['choice_mass']:.1f}% ({humanize(row['persona'])}, {_task(row['task'])})"
             for row in (rates.loc[mass.idxmin()], rates.loc[mass.idxmax()])
         ]
         accuracy = f"{rates['accuracy'].median():.1f}% (median persona)"
@@ -276,7 +287,7 @@ def _validity(rates: pd.DataFrame) -> str:
             sentences.append(f"no answer was {what}")
         else:
             typical = rates.loc[rates["task"] == worst["task"], column].median()
-            whose = f"{words(worst['persona'])}, {_task(worst['task'])}"
+            whose = f"{humanize(worst['persona'])}, {_task(worst['task'])}"
             most = f"at most {worst[column]:.1f}% ({whose}; median persona {typical:.1f}%)"
             sentences.append(f"{what}: {most}")
     return "; ".join(sentences).capitalize() + "."

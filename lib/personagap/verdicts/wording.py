@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from personagap.formatting import format_number, humanize
 from personagap.readable import describe_correction
-from personagap.spelling import number, words
 
 #: Significance level, of p-values after Holm's correction where there is one.
 ALPHA = 0.05
@@ -30,7 +30,7 @@ def p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
-def tested(row) -> str:
+def p_text(row) -> str:
     """Format the p-value of a result and name its correction, if it belongs to a family."""
     family = getattr(row, "family", "")
     value = row.p_adjusted if isinstance(family, str) and family else row.p_value
@@ -80,18 +80,18 @@ def side(row, above: str, below: str, neither: str, than: float = 0) -> str:
     return above if row.ci_low > than else below if row.ci_high < than else neither
 
 
-def shown(row, above: str, below: str, neither: str) -> str:
+def shown_side(row, above: str, below: str, neither: str) -> str:
     """Return `side` of 0 if the corrected test is significant too, else ``neither``."""
     # Intervals are not corrected for multiple comparisons: some of many exclude 0 by chance.
     return side(row, above, below, neither) if row.p_adjusted < ALPHA else neither
 
 
-def listed(rows: pd.DataFrame, *names: str) -> str:
+def list_estimates(rows: pd.DataFrame, *names: str) -> str:
     """List estimates and intervals, each after the ``names`` of its row; shares in percent."""
     parts = []
     for _, row in rows.iterrows():
         form = ".1%" if row["unit"] == "share" else ".2f"
-        label = ", ".join(words(str(row[name])) for name in names)
+        label = ", ".join(humanize(str(row[name])) for name in names)
         parts.append(f"{label} {interval(row, form=form)}")
     return "; ".join(parts)
 
@@ -115,11 +115,15 @@ def describe(title: str, table: pd.DataFrame, names: Sequence[str], *values: str
     for row in table.head(MAX_ROWS).to_dict("records"):
         numbers = []
         for value in values:
-            numbers.append(f"{words(value)} {number(row[value])}")
+            numbers.append(f"{humanize(value)} {format_number(row[value])}")
             # The interval ``ci_low ci_high`` belongs to the first value.
             ends = "ci" if value == values[0] and f"{value}_low" not in row else value
             if f"{ends}_low" in row:
-                numbers[-1] += f" [{number(row[f'{ends}_low'])}, {number(row[f'{ends}_high'])}]"
-        rows.append(f"{', '.join(words(str(row[name])) for name in names)}: {', '.join(numbers)}")
+                numbers[-1] += (
+                    f" [{format_number(row[f'{ends}_low'])}, {format_number(row[f'{ends}_high'])}]"
+                )
+        rows.append(
+            f"{', '.join(humanize(str(row[name])) for name in names)}: {', '.join(numbers)}"
+        )
     more = f"; and {len(table) - MAX_ROWS} more" if len(table) > MAX_ROWS else ""
     return f"{title}. {'; '.join(rows)}{more}"

@@ -11,10 +11,10 @@ from sklearn.preprocessing import normalize
 
 from personagap import prompts
 from personagap.errors import UserError, expect, one_of
+from personagap.formatting import word_table
 from personagap.models import Formatted, Model
 from personagap.models.rendering import user_says
 from personagap.personalllm import users
-from personagap.spelling import entries
 
 #: Arms that show the user's own examples → which responses of these they show.
 STRATEGIES = {"own": "winning", "losing": "losing", "both": "both", "mislabelled": "mislabelled"}
@@ -25,7 +25,7 @@ CONTROLS = ("other people's", "a random user's", "the population's", "user 0's")
 #: With the model's chat template, or with none, as in the authors' code (P8).
 TEMPLATES = ("chat", "plain")
 #: The order of the reward models in the authors' code, which user 0's weights are applied in.
-_ORDERED = sorted(entries("personalllm/reward_models"), key=lambda row: int(row["code_order"]))
+_ORDERED = sorted(word_table("personalllm/reward_models"), key=lambda row: int(row["code_order"]))
 CODE_ORDER = [row["name"] for row in _ORDERED]
 
 

@@ -8,7 +8,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportions
 
 from personagap._reading import check
 from personagap.errors import UserError, explained
-from personagap.paths import regular
+from personagap.paths import regular_file
 from personagap.results import result
 
 #: Columns that define a configuration of meta-learning.
@@ -39,7 +39,7 @@ def load(folder: str | Path, missing_ok: bool = True) -> pd.DataFrame | None:
         remedy = "give the folder that holds it, or none"
         raise UserError(f"no personalllm_runs*.csv in {folder}: {remedy}")
     with explained(f"{file}: not a log of runs", "give the authors' file as it was released"):
-        log = pd.read_csv(regular(file)).rename_axis("row")
+        log = pd.read_csv(regular_file(file)).rename_axis("row")
         # Errors name rows of the file, of which row 1 is the header.
         check(log.set_axis(log.index + 2), str(file), [*REQUIRED, *CONFIGURATION[:3], *RESULTS])
         log["method"] = log["algorithm"].str.removesuffix("Algorithm")

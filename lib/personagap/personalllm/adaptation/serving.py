@@ -71,7 +71,7 @@ def cost(
             choices = study.responses[study.target].tolist()
             # A model also reads all the responses that it chooses from.
             tokens = [sum(map(len, row)) / pricing.TOKEN_CHARACTERS for row in choices]
-            sizes = map(pricing.length, texts, cycle(tokens))
+            sizes = map(pricing.request_tokens, texts, cycle(tokens))
             requests = dict(zip(_keys(model, prompts, choices), sizes, strict=True))
             prices[template] = pricing.of_requests(requests, [model.id])
     return pd.concat(prices, names=["template"]).droplevel(1).reset_index()

@@ -8,15 +8,15 @@ from scipy import stats
 
 from personagap import gap
 from personagap.errors import UserError, expect
+from personagap.formatting import word_table
 from personagap.personalllm.users.population import dirichlet, vote_shares, winners
 from personagap.results import generator, require
-from personagap.spelling import entries
 
 #: Bin of the number of distinct winners → the label of its bar in the paper, whose labels are off
 #: by one bin (P3).
 IN_PAPER = {
     row["bin"]: row["in_paper"]
-    for row in entries("personalllm/bins")
+    for row in word_table("personalllm/bins")
     if row["measure"] == "distinct_winners"
 }
 #: Bin of each number of distinct winners, 0 to 8.

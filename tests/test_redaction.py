@@ -13,8 +13,8 @@ from servers import Quiet, completion, serving
 
 from personagap.cli import main
 from personagap.errors import UserError
-from personagap.leaving import leaving, visible
 from personagap.models import load_model
+from personagap.redaction import sanitize, visible
 
 KEY = "sk-MARKER-0123456789"
 #: Asks, and reports what it is told in each way that a notebook can.
@@ -122,7 +122,7 @@ def test_a_secret_in_a_parameter_is_refused_without_saying_it(tmp_path, model):
 
 def test_what_commands_a_terminal_or_is_no_character_is_spelt_out(capsys, tmp_path):
     evil = "a\x1b[2Jb\0c\u202ed\x9b\ud800"
-    assert visible(evil) == leaving(evil) == "a[U+001B][2Jb[U+0000]c[U+202E]d[U+009B]\\ud800"
+    assert visible(evil) == sanitize(evil) == "a[U+001B][2Jb[U+0000]c[U+202E]d[U+009B]\\ud800"
     with pytest.raises(SystemExit):
         main(["run", str(tmp_path / "\x1b[2J.ipynb")])
     said = capsys.readouterr().err
@@ -131,26 +131,28 @@ def test_what_commands_a_terminal_or_is_no_character_is_spelt_out(capsys, tmp_pa
 
 def test_a_key_is_known_as_json_and_addresses_write_it(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", 'MARK+ER/12"34=')
-    assert leaving(r'MARK+ER/12"34= MARK+ER/12\"34= MARK%2BER%2F12%2234%3D') == "*** *** ***"
+    assert sanitize(r'MARK+ER/12"34= MARK+ER/12\"34= MARK%2BER%2F12%2234%3D') == "*** *** ***"
 
 
 @pytest.mark.parametrize("how", ["Basic", "Bearer"])
 def test_a_header_with_a_password_or_a_key_in_base64(monkeypatch, how):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     assert (
-        leaving(f"Proxy-Authorization: {how} bWU6UFJPWFlQVw==") == f"Proxy-Authorization: {how} ***"
+        sanitize(f"Proxy-Authorization: {how} bWU6UFJPWFlQVw==")
+        == f"Proxy-Authorization: {how} ***"
     )
     assert (
-        leaving(str({"authorization": f"{how} other.key-1"})) == f"{{'authorization': '{how} ***'}}"
+        sanitize(str({"authorization": f"{how} other.key-1"}))
+        == f"{{'authorization': '{how} ***'}}"
     )
-    assert leaving(b64encode(KEY.encode()).decode()) == "***"
-    assert leaving(f"{how} questions") == f"{how} questions"
+    assert sanitize(b64encode(KEY.encode()).decode()) == "***"
+    assert sanitize(f"{how} questions") == f"{how} questions"
 
 
 @pytest.mark.parametrize("text", ["a://", "a://b:", "openai:", "openai:m@"])
 def test_what_leaves_is_read_in_a_time_that_grows_with_its_length(text):
     start = time.process_time()
-    leaving(text * (1_000_000 // len(text)))
+    sanitize(text * (1_000_000 // len(text)))
     assert time.process_time() - start < 20  # quadratic, it took minutes
 
 
@@ -165,10 +167,10 @@ def test_what_leaves_is_read_in_a_time_that_grows_with_its_length(text):
     ],
 )
 def test_an_address_without_secrets_is_left_alone(text):
-    assert leaving(text) == text
+    assert sanitize(text) == text
 
 
 @pytest.mark.parametrize("word", ["none", "EMPTY"])
 def test_a_word_that_stands_for_no_key_is_left_alone(monkeypatch, word):
     monkeypatch.setenv("OPENAI_API_KEY", word)
-    assert leaving(f"{word} of it") == f"{word} of it"
+    assert sanitize(f"{word} of it") == f"{word} of it"

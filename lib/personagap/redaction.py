@@ -33,13 +33,13 @@ AUTHORIZATION = re.compile(r"(?i)(authorization\W{1,6}(?:basic|bearer) +)[\w+/=.
 HIDING = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """Return the text without the keys in the environment, and without passwords and query strings
     in URLs.
 
     Examples
     --------
-    >>> redacted("openai:m@http://me:secret@host/v1 and http://host/v1?key=secret")
+    >>> redact("openai:m@http://me:secret@host/v1 and http://host/v1?key=secret")
     'openai:m@http://***@host/v1 and http://host/v1?***'
     """
     for value in map(os.environ.get, SECRETS):
@@ -79,6 +79,6 @@ def escaped(text: object) -> str:
     return escape(visible(str(text)))
 
 
-def leaving(text: object) -> str:
-    """Return ``text`` as it may leave the process: `redacted` and `visible`."""
-    return visible(redacted(str(text)))
+def sanitize(text: object) -> str:
+    """Return ``text`` as it may leave the process: `redact` and `visible`."""
+    return visible(redact(str(text)))

@@ -16,14 +16,14 @@ IDENTIFIER = re.compile(r"\w+( [−–·+] \w+)*( \(.*\))?")
 MISSING = "–"
 
 
-def number(value: object) -> str:
+def format_number(value: object) -> str:
     """Format a number with about three significant digits; values that are not floats as they are.
 
     Examples
     --------
-    >>> [number(value) for value in (1234.56, 68.229, 5.9971, -0.9039, 0.00047, 0.0)]
+    >>> [format_number(value) for value in (1234.56, 68.229, 5.9971, -0.9039, 0.00047, 0.0)]
     ['1,235', '68.2', '6.00', '−0.904', '0.0005', '0']
-    >>> [number(value) for value in (64, "mmlu", float("nan"), float("-inf"))]
+    >>> [format_number(value) for value in (64, "mmlu", float("nan"), float("-inf"))]
     ['64', 'mmlu', '', '−∞']
     """
     if not isinstance(value, (float, np.floating)):
@@ -48,30 +48,30 @@ def to_text(value: object) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return ", ".join(f"{plain(name)}: {to_text(item)}" for name, item in value.items())
+        return ", ".join(f"{format_cell(name)}: {to_text(item)}" for name, item in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(map(to_text, value))
     if value is None or type(value).__name__ in ("NaTType", "NAType"):
         return MISSING
     if isinstance(value, (int, np.integer)):
         return f"{value:,}".replace("-", "−")
-    return number(value)
+    return format_number(value)
 
 
-def words(name: object) -> str:
+def humanize(name: object) -> str:
     """Return an identifier with spaces in place of underscores."""
     return str(name).replace("_", " ")
 
 
-def plain(value: object) -> str:
+def format_cell(value: object) -> str:
     """Format a cell by `to_text`, and identifiers without underscores."""
     # Only identifiers: an underscore in a sentence or a path belongs there.
     text = to_text(value)
-    return words(text) if isinstance(value, str) and IDENTIFIER.fullmatch(text) else text
+    return humanize(text) if isinstance(value, str) and IDENTIFIER.fullmatch(text) else text
 
 
 @functools.cache
-def entries(name: str) -> list[dict[str, str]]:
+def word_table(name: str) -> list[dict[str, str]]:
     """Return the rows of a small table of texts, ``data/<name>.csv``.
 
     Read without pandas, which the runner does not need.
