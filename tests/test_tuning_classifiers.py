@@ -244,6 +244,9 @@ def test_grpo_raises_the_reward_and_two_runs_are_equal(monkeypatch):
         for lm in (load_model("demo"), first)
     )
     assert after > before + 16
+    # Where all answers earn the same, nothing can be learned.
+    with pytest.warns(UserWarning, match="GRPO: 100% of 8 prompts taught nothing"):
+        tuning.grpo("demo", prompts, lambda *_: -1, labels.tolist(), 1, 0)
     monkeypatch.setattr(tuning, "grpo", lambda *_: first)
     scores = classifiers.cross_validate(texts, labels, np.arange(16) % 3, "grpo", "demo")
     assert ((scores > 0) & (scores < 1)).all()

@@ -3,6 +3,7 @@ or by GRPO with a reward for the same answer.
 """
 
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -69,12 +70,17 @@ def grpo(
 
     Returns
     -------
-    A model, as from ``models.load_model``.
+    A model, as from ``models.load_model``. A warning says if most prompts taught nothing, since all
+    their rollouts earned the same: a weak model may have to learn the form of an answer by SFT.
     """
+    informative: list[bool] = []
 
     def rewards(completions: list, label: list[int], **_) -> list[float]:
         texts = (answer[0]["content"] for answer in completions)
-        return list(map(reward, texts, label))
+        earned = list(map(reward, texts, label))
+        # trl compares the rollouts of one prompt, which follow each other.
+        informative.extend(np.ptp(np.reshape(earned, (-1, ROLLOUTS)), axis=1) > 0)
+        return earned
 
     options = {
         "learning_rate": RATE, "beta": KL, "num_generations": ROLLOUTS,
@@ -83,7 +89,12 @@ def grpo(
         "per_device_train_batch_size": ROLLOUTS, "gradient_accumulation_steps": PROMPTS,
     }  # fmt: skip
     rows = pd.DataFrame({"prompt": list(map(user_says, prompts)), "label": labels})
-    return _tune(model, "GRPO", rows, options, steps, seed, reward_funcs=rewards)
+    tuned = _tune(model, "GRPO", rows, options, steps, seed, reward_funcs=rewards)
+    if (share := np.mean(informative)) < 0.5:
+        count = f"{1 - share:.0%} of {len(informative)} prompts taught nothing"
+        remedy = f"their {ROLLOUTS} answers earned the same; tune it by SFT or take a larger model"
+        warnings.warn(f"{model} tuned by GRPO: {count}, as {remedy}", stacklevel=2)
+    return tuned
 
 
 def _tune(
