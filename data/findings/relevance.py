@@ -2,10 +2,10 @@
 
 ``python data/findings/relevance.py FOLDER --embeddings NAME MODEL --model smollm2``; FOLDER has
 relevance_judgments*.csv, MODEL is a sentence-transformers model. Scores are cached, so that an
-interrupted call resumes. ``--encoder`` and ``--sft`` fine-tune models as well, which takes hours
-without a GPU; repeated options ``--tuned METHOD:FOLDS:DRAW`` restrict this to some splits and
-draws. Rows of classifiers, splits or draws that a call does not compute stay, except for their
-corrected p-values.
+interrupted call resumes. ``--encoder``, ``--sft`` and ``--grpo`` fine-tune models as well, which
+takes hours without a GPU; repeated options ``--tuned METHOD:FOLDS:DRAW`` restrict this to some
+splits and draws. Rows of classifiers, splits or draws that a call does not compute stay, except for
+their corrected p-values.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ GOLD, KEY, DRAWS = "human_majority", ["user", "prompt", "item"], 3
 SPLITS = {"prompt-disjoint": "prompt", "user-disjoint": "user", "random (leaks)": None}
 METRICS = ["precision", "recall", "f1", "kappa", "auprc", "yes_rate"]
 #: Values of ``--tuned``: method, split and draw of the folds.
-TUNED = list(map(":".join, product(["encoder", "sft"], SPLITS, map(str, range(DRAWS)))))
+TUNED = list(map(":".join, product(["encoder", *tuning.METHODS], SPLITS, map(str, range(DRAWS)))))
 #: Attributes per prompt for which a language model is queried by likelihood, and by generation;
 #: pages that are judged as a list; and the length of its answers.
 WEIGHED, WRITTEN, PAGES, TOKENS = 8, 1, 2, 64
@@ -180,19 +180,27 @@ def compared(everyone: pd.DataFrame, published: Sequence[str]) -> pd.DataFrame:
 )
 @click.option("--encoder", help="folder or Hub name of a model to fine-tune")
 @click.option("--sft", help="a language model to tune on people's answers, such as smollm2")
-@click.option("--sft-steps", default=100, help="its optimizer steps in each fold, of 8 pairs each")
-@click.option("--tuned", multiple=True, type=click.Choice(TUNED), help="of all, these alone")
+@click.option("--grpo", help="a language model to tune by rewards for people's answers")
+@click.option("--steps", default=100, help="optimizer steps in each fold, of 8 pairs each")
+@click.option(
+    "--tuned",
+    multiple=True,
+    type=click.Choice(TUNED),
+    metavar="METHOD:FOLDS:DRAW",
+    help=f"of all, these alone, such as {TUNED[0]}",
+)
 @click.option("--model", "specs", multiple=True, help="a language model to ask, such as smollm2")
 @click.option("--states", help="a language model in process: a probe of its hidden states")
 @click.option("--dtype", default="auto", help="of the language models that are asked or probed")
-def main(folder, embeddings, encoder, sft, sft_steps, tuned, specs, states, dtype):
+def main(folder, embeddings, encoder, sft, grpo, steps, tuned, specs, states, dtype):
     pairs, judgments = datasets.load_relevance(folder)
     labels = judgments.set_index([*KEY, "rater"])["label"].unstack("rater")
     labels = labels.reindex(pd.MultiIndex.from_frame(pairs[KEY]))
     published = judgments.loc[judgments["rater_kind"] == "model", "rater"].unique()
     models_to_tune = {"fine-tuned encoder": ("encoder", encoder)} if encoder else {}
-    if sft:
-        models_to_tune[f"{sft}, SFT"] = "sft", sft, sft_steps
+    for method, model in {"sft": sft, "grpo": grpo}.items():
+        if model:
+            models_to_tune[f"{model}, {method.upper()}"] = method, model, steps
     for method in {name.split(":")[0] for name in tuned}:
         if method not in {available for available, *_ in models_to_tune.values()}:
             raise click.UsageError(f"--tuned {method}:… needs --{method}, the model to tune")
