@@ -138,7 +138,7 @@ def _places(hits: list[bool]) -> Iterator[tuple[str, float]]:
     yield "third", float(any(hits[2:4]))
     yield "later", float(any(hits[4:]))
     yield "last", float(hits[-1])
-    yield "share", float(np.mean(hits))
+    yield "share", sum(hits) / len(hits)
 
 
 def _form(words: list[list[str]], items: list[bool], text: str) -> dict[str, float]:

@@ -94,15 +94,18 @@ class RefusalJudge(Judge):
         so called by any method that was tried (``data/judge/README.md``), less than a third were
         partly refused. The card has the share of each action by the label that people gave.
         """
-        pairs = list(zip(texts, questions, strict=True))
-        # Repeated runs often give identical answers, each of which is read once.
-        actions = {pair: action_of(features(*pair), _weights()) for pair in dict.fromkeys(pairs)}
-        return [actions[pair] for pair in pairs]
+        return list(map(_read_action, texts, questions))
 
     def describe(self) -> dict[str, object]:
         learned_from = "XSTest (CC BY 4.0) and own examples"
         weights = "data/judge/weights.csv"
         return {"judge": self.name, "weights": weights, "learned_from": learned_from}
+
+
+@functools.lru_cache(maxsize=2**16)
+def _read_action(text: str, question: str) -> int:
+    """Return the action of an answer; cached, because checks of a judge read the same answers."""
+    return action_of(features(text, question), _weights())
 
 
 def log_odds(values: dict[str, float], weights: dict[str, float]) -> float:
