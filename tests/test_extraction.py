@@ -16,7 +16,7 @@ from personagap import gap
 from personagap.datasets import load_histories, load_judgments, load_relevance
 from personagap.demo import conversations
 from personagap.errors import UserError
-from personagap.recentering import classifiers, extraction, remedies
+from personagap.recentering import classifiers, extraction, reading, remedies
 
 ATTRIBUTE = {"attribute": "The user naps.", "reason": "said so", "confidence": 0.9}
 ITEM = {
@@ -159,6 +159,16 @@ def test_anybodys_long_format(tmp_path):
         ("```json\n" + json.dumps([ATTRIBUTE]) + "\n```", 1, set()),
         ("The list [as asked]:\n" + json.dumps([ATTRIBUTE]) + "\n[End]", 1, set()),
         (json.dumps([ATTRIBUTE | {"also": []}, ATTRIBUTE])[:-9], 0, {"invalid JSON"}),
+        (json.dumps([ATTRIBUTE])[:-1], 0, {"invalid JSON"}),
+        (json.dumps(ATTRIBUTE), 1, set()),
+        (f"As in [1], from [0, 1]: {json.dumps([ATTRIBUTE])}", 1, set()),
+        (json.dumps([[ATTRIBUTE]]), 1, set()),
+        (str([ATTRIBUTE]), 1, set()),
+        (json.dumps([ATTRIBUTE]).replace("}]", "},]").replace("said so", "said\nso"), 1, set()),
+        (json.dumps([{key.title(): value for key, value in ATTRIBUTE.items()}]), 1, set()),
+        (json.dumps([ATTRIBUTE | {"confidence": "0.9"}]), 1, set()),
+        (json.dumps([ATTRIBUTE | {"confidence": True}]), 0, {"missing field"}),
+        (json.dumps([ATTRIBUTE | {"attribute": ["naps"]}]), 0, {"missing field"}),
     ],
 )
 def test_every_broken_output_is_counted(text, n, problems):
@@ -196,6 +206,35 @@ def test_a_verifier_that_fails_or_babbles_is_counted_as_such(own_cache):
     assert verified["failure"].tolist() == ["not standalone", "", "", ""]
     assert outputs.groupby("problem")["hit"].sum().to_dict() == {"no answer": 1, "invalid JSON": 2}
     assert extraction.parse_attributes("[" * 99999) == ([], {"invalid JSON"})
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "failure"),
+    [
+        ('{"problem": "true", "failure": "Missing_Evidence"}', "rejected", "missing evidence"),
+        ("{'problem': False, 'failure': 'none'}", "accepted", ""),
+        ('{"Problem": "false"}', "accepted", ""),
+        ('{"problem": 1}', None, ""),
+    ],
+)
+def test_a_verdict_is_read_in_any_spelling(own_cache, text, label, failure):
+    items = pd.DataFrame({"user": ["a"], "attribute": ["The user naps."]})
+    histories = pd.DataFrame({"user": ["a"], "text": ["I nap."]})
+    row = extraction.verify(says("v", text), items, histories)[0].iloc[0]
+    assert (row["label"] if label else None, row["failure"]) == (label, failure)
+
+
+@pytest.mark.parametrize(
+    ("text", "rating"),
+    [
+        ('{"rating": "4"}', 4), ('{"Rating": 4.0}', 4), ("{'rating': 4,}", 4), ("Rating: 4/5", 4),
+        ('{"note": {"a": 1}} {"rating": 4}', 4), ('{"why": "a\nb", "rating": "4/5"}', 4), ("4", 4),
+        ('{"rating": true}', 0), ('{"rating": [4]}', 0), ("4 or 5", None), ("I rate it.", None),
+        (None, None),
+    ],
+)  # fmt: skip
+def test_a_rating_is_read(text, rating):
+    assert reading.read_rating(text) == rating
 
 
 def test_merging_keeps_the_surest_of_like_attributes_within_a_user():

@@ -254,6 +254,11 @@ def test_judging_one_at_a_time_and_list_wise(own_cache):
         ("Answer: YES or Answer: NO\nIt does. Answer: YES", 1),
         ("Yes and no.", None), ("No doubt it matters", None), ("NOTHING", None), ("", None),
         ("The answer is not clear", None), ("Answer: maybe", None), ("Not to be told, no", None),
+        ("\\boxed{\\text{No}}", 0), ("<answer>YES</answer>", 1), ('{"answer": "no", "why": ""}', 0),
+        ("Answer - YES", 1), ("Answer： YES", 1), ("Verdict: YES", 1), ("Therefore, NO.", 0),
+        ("The answer should be NO.", 0), ("I would say yes.", 1), ("Answer: YES/NO", None),
+        ("Answer: YES. Wait, the answer should be NO.", 0), ("Answer with YES or NO: YES", 1),
+        ("Answer: NO\n\nExplanation: yes would be right if", 0), ("So no change is needed", None),
     ],
 )  # fmt: skip
 def test_an_answer_of_one_attribute_is_read(text, label):
@@ -267,7 +272,12 @@ def test_an_answer_of_one_attribute_is_read(text, label):
         ("Answer: 2 (tone), 5 (depth)\nThese matter.", [2, 5]), ("**Answer:** 1", [1]),
         ("Answer: none of them", []), ("Answer:\n2, 5\n\nWhat user 3 likes", [2, 5]),
         ("1. The user bakes.\n2. The user rows.", None), ("Answer: 6", None), ("Answer:", None),
-        ("Numbers 2, 5", None), ("nothing", None),
+        ("Numbers 2, 5", None), ("nothing", None), ("[]", []), ("Answer: []", []),
+        ('{"answer": [2, 5]}', [2, 5]), ("```json\n[2, 5]\n```", [2, 5]),
+        ("Answer: 2-4", [2, 3, 4]), ("Answer: all", [1, 2, 3, 4, 5]), ("Answer: 1, not 2", None),
+        ("Answer: all except 2", None),
+        ("Answer: 2 (has 3 dogs), 5", [2, 5]), ("Answer: (1), (3)", [1, 3]),
+        ("Answer:\n2. The user has 3 dogs\n5. The user rows", [2, 5]), ("\\boxed{1, 3}", [1, 3]),
     ],
 )  # fmt: skip
 def test_an_answer_of_a_page_is_read(text, chosen):

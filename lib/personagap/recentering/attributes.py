@@ -1,6 +1,5 @@
 """Relevance of a user's attributes to a prompt, judged by a model and by retrieval baselines."""
 
-import re
 from collections.abc import Sequence
 
 import bm25s
@@ -12,7 +11,7 @@ from personagap import ask, pricing, prompts
 from personagap.embeddings import embed
 from personagap.errors import at_least, explained, one_of
 from personagap.models import Model
-from personagap.models.answers import visible
+from personagap.recentering.reading import read_answer
 from personagap.results import require
 from personagap.segmentation import word_pattern
 
@@ -153,45 +152,3 @@ def question(prompt: str, attributes: Sequence[str], mode: str = "single") -> st
     text = prompts.template("relevance_list" if mode == "list" else "relevance").strip()
     single = listed.removeprefix("1. ")
     return prompts.fill(text, prompt=prompt, attribute=single, attributes=listed)
-
-
-#: Answers without "Answer:", such as "The answer is NO.", a last line that is "NO", or "Yes, as …".
-_WORD = re.compile(
-    r"(?:.*\bANSWER IS\W{1,3}|.*\n\W*(?=\w+\W*\Z)|\W*(?=\w+\W*(?:\n|\Z|[.,;:–—-]\s)))"
-    r"(YES|NO)\b",
-    re.DOTALL,
-)
-#: The same in mode "list", such as "2, 5" or "None".
-_NUMBERS = re.compile(r"(?:[\W\d]|\bAND\b)*|\W*NONE\W*")
-
-
-def read_answer(text: str | None, n: int = 1, mode: str = "single") -> list[int] | None:
-    """Read the labels 0/1 of the ``n`` attributes of a page from the text after the last "Answer:",
-    or from a text that consists of the answer alone; None if it cannot be read.
-
-    Examples
-    --------
-    >>> read_answer("It sets the tone.\\n**Answer: YES**"), read_answer("Answer: 1, 3", 3, "list")
-    ([1], [1, 0, 1])
-    >>> read_answer("NO"), read_answer("2", 3, "list")
-    ([0], [0, 1, 0])
-    >>> read_answer("Yes and no."), read_answer("Answer: 4", 3, "list")
-    (None, None)
-    """
-    text = visible(text or "").strip().upper()
-    # The last "Answer:" counts, as a text may quote that of the question before giving its own.
-    _, marked, answer = text.rpartition("ANSWER:")
-    if mode == "single":
-        word = re.match(r"\W*(YES|NO)\b", answer) if marked else _WORD.match(answer)
-        return [int(word[1] == "YES")] if word else None
-    # Numbers alone may spread over several lines; if the answer also explains them, the first line
-    # holds the numbers.
-    bare = _NUMBERS.fullmatch(answer)
-    line = answer if bare or not marked else answer.strip("* \n").split("\n")[0]
-    # A number that no attribute has makes the whole answer unreadable: nobody knows which attribute
-    # was meant, and the other numbers may be shifted too.
-    numbers = {int(number) for number in re.findall(r"\d+", line)}
-    none = re.match(r"\W*NONE\b", line)
-    if not (marked or bare) or not numbers <= set(range(1, n + 1)) or not (numbers or none):
-        return None
-    return [int(number in numbers) for number in range(1, n + 1)]

@@ -1,6 +1,5 @@
 """Attributes of users: a model extracts them from conversations, verifies and refines them."""
 
-import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,7 +11,13 @@ from personagap import ask, gap, pricing, prompts
 from personagap.embeddings import embed
 from personagap.errors import UserError
 from personagap.models import Model
-from personagap.models.answers import visible
+from personagap.recentering.reading import (
+    as_number,
+    lower_keys,
+    read_list,
+    read_object,
+    read_rating,
+)
 from personagap.results import corrected, require
 
 #: Self-reported confidence below which an attribute is dropped; arXiv 2606.06614 says 0.4, but its
@@ -20,8 +25,6 @@ from personagap.results import corrected, require
 CONFIDENCE = 0.4
 #: Cosine similarity from which two attributes are considered the same.
 SAME = 0.7
-#: Number of brackets at which parsing of JSON is attempted in an output.
-ATTEMPTS = 100
 #: Maximum characters of a history in a prompt, as in the authors' evidence locator.
 LONGEST = 80_000
 PROBLEMS = ["no answer", "invalid JSON", "empty list", "missing field", "wrong scale"]
@@ -86,17 +89,18 @@ def parse_attributes(text: str | None) -> tuple[list[dict], set[str]]:
     >>> parse_attributes('Sure: [{"attribute": "The user bakes.", "reason": "", "confidence": 80}]')
     ([], {'wrong scale'})
     """
-    value = read_json(text, list)
+    value = read_list(text)
     if not value:
         unreadable = "no answer" if text is None else "invalid JSON"
         return [], {unreadable if value is None else "empty list"}
     valid, problems = {}, set()
     for element in value:
-        item = element if isinstance(element, dict) else {}
-        attribute, confidence = str(item.get("attribute") or "").strip(), item.get("confidence")
+        item = lower_keys(element) if isinstance(element, dict) else {}
+        attribute, confidence = item.get("attribute"), as_number(item.get("confidence"))
+        attribute = attribute.strip() if isinstance(attribute, str) else ""
         # Malformed attributes are dropped and counted by kind rather than repaired, as nobody knows
         # what, say, a confidence of 8 means.
-        if not attribute or not isinstance(confidence, int | float):
+        if not attribute or confidence is None:
             problems.add("missing field")
         elif not 0 <= confidence <= 1:
             problems.add("wrong scale")
@@ -107,25 +111,6 @@ def parse_attributes(text: str | None) -> tuple[list[dict], set[str]]:
             reason = str(item.get("reason") or "")
             valid[attribute] = {"attribute": attribute, "reason": reason, "confidence": confidence}
     return list(valid.values()), problems
-
-
-def read_json(text: str | None, kind: type):
-    """Return the first JSON list or dict (``kind``) in an output, after any thinking, or None."""
-    # Reasoning may contain drafts of the list; only the visible text is the answer.
-    text = visible(text or "")
-    # Other text may surround the JSON: code fences, "The list [as asked]:", a closing remark.
-    position, bracket = 0, "[" if kind is list else "{"
-    for _ in range(ATTEMPTS):
-        if (start := text.find(bracket, position)) < 0:
-            break
-        try:
-            return json.JSONDecoder().raw_decode(text, start)[0]
-        except json.JSONDecodeError as error:
-            # After the error: a list inside a list that is cut off is not the answer.
-            position = max(error.pos, start + 1)
-        except RecursionError:
-            break
-    return None
 
 
 def merge(found: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame:
@@ -169,17 +154,21 @@ def verify(
     outputs : as in `extract`.
     """
     texts = _texts(lm, "verify", items, histories, seed)
-    answers = [read_json(text, dict) or {} for text in texts]
+    answers = [read_object(text, "problem") or {} for text in texts]
     # Compared as strings, since some models put the Boolean in quotes.
-    meanings = {"True": "rejected", "False": "accepted"}
-    labels = [meanings.get(str(answer.get("problem"))) for answer in answers]
+    meanings = {"true": "rejected", "false": "accepted"}
+    labels = [meanings.get(str(answer.get("problem")).lower()) for answer in answers]
     # An unknown name of a failure is dropped, but the rejection remains valid.
-    failures = [answer.get("failure", "") for answer in answers]
-    failures = [failure if failure in FAILURES else "" for failure in failures]
+    names = {_spelling(failure): failure for failure in FAILURES}
+    failures = [names.get(_spelling(answer.get("failure")), "") for answer in answers]
     kinds = ["no answer" if text is None else "invalid JSON" for text in texts]
     problems = [set() if label else {kind} for label, kind in zip(labels, kinds, strict=True)]
     outputs = _outputs("verify", items["user"], problems, PROBLEMS[:2])
     return items.assign(label=labels, failure=failures), outputs
+
+
+def _spelling(name: object) -> str:
+    return str(name).lower().replace("-", " ").replace("_", " ").strip()
 
 
 def refine(
@@ -209,9 +198,7 @@ def rate(lm: Model, pairs: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame
     outputs : as in `extract`.
     """
     first = _personalized_first(pairs)
-    answers = [read_json(text, dict) for text in _texts(lm, "rate", pairs, seed=seed)]
-    # None marks an output without JSON; 0, which is off the scale, JSON without a rating.
-    values = [(answer or {"rating": None}).get("rating", 0) for answer in answers]
+    values = [read_rating(text) for text in _texts(lm, "rate", pairs, seed=seed)]
     rating = pd.Series([value if value in range(1, 6) else np.nan for value in values], pairs.index)
     kinds = ["invalid JSON" if value is None else "wrong scale" for value in values]
     problems = [{kind} if lost else set() for kind, lost in zip(kinds, rating.isna(), strict=True)]
