@@ -23,12 +23,21 @@ _AFTER_FENCE = re.compile(r"(?:</?\w{1,20}>|[”.*]|\s)+$")
 #: What may surround a bare program: HTML tags, and markers of prompts such as MBPP's own
 _WRAPPERS = re.compile(
     r"</?(?:code|pre|answer|solution|python)\b[^<>\n]{0,80}>|\[/?(?:BEGIN|DONE|PYTHON|CODE)\]"
+    r"|<!\[CDATA\[|\]\]>"
     # Quotes that serve as a fence without a label
-    r"|^`{1,2}|`{1,2}$|^(?:'''|\"\"\")$(?=\n(?:async |def |class |import |from |@))",
+    r"|^`{1,2}|`{1,2}$|^(?:'''|\"\"\")$(?=\n(?:async |def |class |import |from |@))"
+    # A label before a program on the same line: "Solution: def total(xs):"
+    r"|^[A-Z][A-Za-z ]{0,30}: ?(?=(?:async )?def \w+\(|import \w|from \w+ import|@\w)",
     re.IGNORECASE | re.MULTILINE,
 )
 #: Lines that a notebook, a shell or a web page adds to a program
-_COMMANDS = re.compile(r"^(?:[!%]\w.*|copy code)$", re.IGNORECASE | re.MULTILINE)
+_COMMANDS = re.compile(r"^(?:(?:!|%%?)\w.*|copy code)$", re.IGNORECASE | re.MULTILINE)
+#: What precedes each line of a session of an interpreter (">>> ", "In [1]: ", "   ...: "), and of a
+#: listing with numbers or with changes
+_PROMPT = re.compile(r"(?:>>>|\.\.\.|In \[\d+\]:|   +\.\.\.:)(?: |$)")
+_LINE_NUMBER = re.compile(r" *\d+(?:[.:|)]| [|:])?(?: |$)")
+_CHANGE = re.compile(r"[+-]|@@.*")
+_INLINE = re.compile(r"`([^`\n]+)`")
 _QUOTES = re.compile(r'"""|\'\'\'')
 _NAME = re.compile(r"\b[A-Za-z_]\w*")
 _BINDING = re.compile(
@@ -100,11 +109,19 @@ def _extract(text: str, tests: list[str]) -> str | None:
         chosen = [defining[0], *improved][-1]
         others = [*blocks[chosen + 1 :], *blocks[:chosen]]
         program, sources = blocks[chosen].code, [block.code for block in others if block.python]
-        if not blocks[chosen].closed and not parse(program):
-            # The answer was truncated: only its complete statements count.
-            program, sources = "", [*sources, *_chunks(program[:LENGTH])]
+        if not parse(program):
+            # Only the complete statements count, as of an answer that was truncated, or that holds
+            # a shell command.
+            whole = with_helpers("", [*sources, *_chunks(program[:LENGTH])], names)
+            return whole if called & _bound_names(whole) else program
         return with_helpers(program, sources, names)
-    text = textwrap.dedent(_WRAPPERS.sub("\n", text))
+    text = _unprefixed(textwrap.dedent(_WRAPPERS.sub("\n", text)))
+    if not called & _bound_names(text):
+        # A program inside a sentence, or inside a call of a tool
+        inline = [part for part in _INLINE.findall(text) if called & _bound_names(part)]
+        text = inline[-1] if inline else _programs_in_json(text[text.find("{") :])
+    elif "\n" not in text.strip() and not parse(text):
+        text = text.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"')
     if called & _bound_names(text):
         statements = parse(text)
         if statements and not any(map(is_prose, statements)):
@@ -114,7 +131,10 @@ def _extract(text: str, tests: list[str]) -> str | None:
 
 
 def _called_worse(prose: str) -> bool:
-    return bool(_WORSE.search(prose)) and not _BETTER.search(prose)
+    # The last sentence speaks of the block that follows, the ones before perhaps of another.
+    last = re.split(r"[.!?]\s+", prose.strip())[-1]
+    worse = [text for text in (last, prose) if _WORSE.search(text)]
+    return bool(worse) and not _BETTER.search(worse[0])
 
 
 def _bound_names(program: str) -> set[str]:
@@ -141,7 +161,7 @@ def _blocks(text: str) -> list[Block]:
             end, last = _find_closing_fence(lines, start + 1, fence[0])
             body = [*([] if label or not rest.strip() else [rest]), *lines[start + 1 : end], last]
             start, closed = end + 1, end < len(lines)
-        code = _programs_in_json(_interpreter_input(_dedented(body, before)))
+        code = _programs_in_json(_unprefixed(_dedented(body, before)))
         blocks.append(Block(code, prose, bool(_PYTHON.match(label)), closed))
         prose_start = start
     return blocks
@@ -152,21 +172,29 @@ def _unnested(block: Block) -> list[Block]:
     return _blocks(block.code) if _FENCE.match(block.code.lstrip()) else [block]
 
 
-def _interpreter_input(code: str) -> str:
-    """Return the input lines of an interpreter session; other code unchanged."""
-    if not code.startswith(">>> "):
-        return code
-    lines = [line for line in code.split("\n") if line.startswith((">>>", "..."))]
-    return "\n".join(line[4:] for line in lines)
+def _unprefixed(code: str) -> str:
+    """Return the input lines of an interpreter session, and the program of a listing with line
+    numbers or marks of changes; other code unchanged.
+    """
+    lines = code.split("\n")
+    if _PROMPT.match(code):
+        return "\n".join(_PROMPT.sub("", line, count=1) for line in lines if _PROMPT.match(line))
+    filled = [line for line in lines if line.strip()]
+    for prefix in (_LINE_NUMBER, _CHANGE):
+        if filled and all(map(prefix.match, filled)) and not parse(code):
+            kept = (line for line in lines if not line.startswith(("-", "@@")))
+            return textwrap.dedent("\n".join(prefix.sub("", line, count=1) for line in kept))
+    return code
 
 
 def _programs_in_json(code: str) -> str:
     """Return the strings of a JSON document that hold programs; other code unchanged."""
-    if not code.lstrip().startswith(("{", "[")):
+    if not code.lstrip().startswith(("{", "[", '"')):
         return code
     try:
         # Not strict, because models leave the line breaks of programs unescaped.
-        pending, programs = [json.loads(code, strict=False)], []
+        decoder = json.JSONDecoder(strict=False)
+        pending, programs = [decoder.raw_decode(code.lstrip())[0]], []
     except (ValueError, RecursionError):
         return code
     while pending:

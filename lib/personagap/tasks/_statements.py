@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 import warnings
 
 #: Number of characters of code that are parsed at most; MBPP programs are far shorter.
@@ -36,7 +37,12 @@ def guard_effects(program: str) -> str:
 
 
 def _may_fail(statement: ast.stmt) -> bool:
-    """Return whether a statement, other than a definition, reads a name or asserts."""
+    """Return whether a statement, other than a definition, reads a name, asserts, or imports what
+    may not be installed.
+    """
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        modules = [getattr(statement, "module", None) or name.name for name in statement.names]
+        return not {module.split(".")[0] for module in modules} <= sys.stdlib_module_names
     definitions = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
     evaluates = (isinstance(node, ast.Load | ast.Assert) for node in ast.walk(statement))
     return not isinstance(statement, definitions) and any(evaluates)
