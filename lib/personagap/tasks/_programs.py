@@ -44,7 +44,7 @@ _BINDING = re.compile(
     r"^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)|^(\w+)[ \t]*=(?!=)", re.MULTILINE
 )
 #: The start of a line that continues the statement before it
-_CONTINUATION = re.compile(r"[)\]}]|(?:else|elif|except|finally)\b|$")
+_CONTINUATION = re.compile(r"[)\]}#]|(?:else|elif|except|finally)\b|$")
 _BETTER = re.compile(
     r"\b(?:better|corrected|correct|fix|fixed|improved|final|faster|(?<!less )efficient|instead"
     r"|optimi[sz]ed|updated|cleaner|simpler|shorter|again|attempt|sorry|oops)\b",

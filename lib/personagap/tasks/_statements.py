@@ -58,7 +58,7 @@ def with_helpers(program: str, sources: list[str], names: set[str]) -> str:
     # One budget for all sources, because an answer may hold many blocks of maximal length.
     for source in sources:
         budget -= len(source)
-        for statement in parse(source) if budget >= 0 else []:
+        for statement in filter(_compiles, parse(source) if budget >= 0 else []):
             definitions |= dict.fromkeys(_names_bound(statement), statement)
     # "*", because a star import may provide any of the names.
     needed, missing = [], [*names, *_names_read(own), "*"]
@@ -75,6 +75,16 @@ def with_helpers(program: str, sources: list[str], names: set[str]) -> str:
     future = _FUTURE.findall(program) if helpers else []
     program = _FUTURE.sub("", program) if helpers else program
     return "\n".join([*future, *map(_unparse, helpers), program])
+
+
+def _compiles(statement: ast.stmt) -> bool:
+    """Return whether a statement that parses can run, unlike a "return" outside a function."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            compile(ast.Module([statement], []), "<statement>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _unparse(node: ast.AST) -> str:
