@@ -125,6 +125,22 @@ def test_corrected_letter(text):
     assert mmlu.letter(text) == LETTERS[text]
 
 
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("Quito", "C"), ("The answer is **Bogotá**.", "B"), ("\\boxed{\\text{Quito}}", "C"),
+        ("La respuesta es Quito.", "C"), ('{"answer": "quito"}', "C"),
+        ("Quito, as it is high.", "C"),
+        ("Answer: La Paz, Bolivia\n\nLima is in Peru.", "D"),
+        ("The answer is (B), not Quito.", "B"),
+        ("Not Quito.", None), ("The answer is not Quito.", None), ("Quito or Lima", None),
+        ("Lima is in Peru.", None), ("", None),
+    ],
+)  # fmt: skip
+def test_the_text_of_a_choice_is_as_good_as_its_letter(text, letter):
+    assert mmlu.choice(text, ["Lima", "the Bogotá", "Quito", "La Paz, Bolivia"]) == letter
+
+
 def test_t6_ignorecase_letter_in_prose():
     texts = [
         "the answer is based on (C)",

@@ -32,7 +32,8 @@ _CHOOSES = (
 )
 #: A heading such as "### Final answer", with the letter on the line below.
 _HEADING = (
-    rf"(?m:^)#{{0,5}} ?(?i:(?:the|my|final|correct|best) ){{0,3}}{keys('answer', 'choice')} ?\n"
+    rf"(?m:^)#{{0,5}} ?(?i:(?:the|my|final|correct|best) ){{0,3}}{keys('answer', 'choice')}"
+    r" ?[\n.)] ?"
 )
 _CORRECT = (
     r"(?i:\b(?:correct|richtig|korrekt|correcta)(?: ?:| ist)|\bans ?[.:-]"
@@ -41,8 +42,12 @@ _CORRECT = (
 _UNLIKE = r"(?i:\b(?:wrong|incorrect|eliminated|excluded)\b)"
 _STATEMENT = re.compile(
     rf"(?:{stating('answer', 'choice')}|{_CHOOSES}|{_HEADING}|{_CORRECT}){_LEAD}{_LETTER}"
+    # "I think B.", but not "I think B is too early"
+    r"|(?i:\bi(?:'d|'ll|'m going to| would| will)? (?:think|guess|say|vote(?: for)?) )"
+    rf"{_LEAD}{_LETTER}{_END}"
     # "Therefore, it must be (C)."
-    rf"|{_SO}(?:{_IT_IS})?{_LEAD}{_LETTER}(?=[ .:!。।]*(?:\n|$))"
+    rf"|{_SO}(?:{_IT_IS})?{_LEAD}{_LETTER}"
+    rf"(?=[ .:!。।]*(?:\n|$)|, (?:al)?though\b)"
     # "Thus the most proactive approach is option B: …"
     rf"|(?:(?m:^)|(?<=[.!?] )){_SO}(?:(?!{_UNLIKE})[^.:;\n]){{1,120}}"
     rf" (?i:(?:is|are|would be|must be) (?:the )?(?:option|choice)) (?:{_BRACKETED}|([A-H]){_ENDS})"
@@ -66,7 +71,10 @@ _CALLED_CORRECT = re.compile(
 _SINGLED_OUT = re.compile(
     r"(?i:\b(?:correct|right|best|closest|only|that is true|exception|odd one out|least likely)\b"
     rf"[\w ]{{0,40}}? (?:is|must be|would be)) ?:? ?{_LETTER}"
-    rf"|(?i:\bonly (?:option |choice )?)(?:{_BRACKETED}|([A-D]))(?= (?:is|works|fits|remains)\b)"
+    rf"|(?i:\bonly (?:option |choice )?)(?:{_BRACKETED}|([A-D]))"
+    r"(?= (?:is|works|fits|remains|satisfies|meets|matches|applies|holds|makes sense)\b)"
+    # "Not A, but B"
+    rf"|(?i:\b(?:not|nicht|pas) )[(\[]?[A-H][)\]]?,? (?:but|sondern|mais) {_LETTER}"
     r"|(?i:\b(?:not (?:correct|right|true)|wrong|incorrect|false)[,;.] (?:but )?)"
     rf"(?:{_BRACKETED}|([A-D])) is(?= ?[.!]? ?(?:\n|$))"
 )
@@ -81,7 +89,7 @@ _POINTS = re.compile(
 _MARKED = MARKER + r"[,、:;.!… –—-]{1,3}"
 _INSTEAD = re.compile(rf"{_MARKED}(?:{_MARKED})?{_LEAD}{_LETTER}{_END}")
 _ALSO = (
-    rf" ?(?:,|/|&|;|{words('also', unspaced=True)}"
+    rf" ?(?:(?<=[)\]])(?=[(\[])|,|/|&|;|{words('also', unspaced=True)}"
     rf"|,? ?(?i:{words('also', unspaced=False)})(?= |\()) ?"
 )
 _ANOTHER = re.compile(
@@ -94,8 +102,14 @@ _BEFORE = re.compile(rf"[A-H] ?[)\]]?{_ALSO}(?:boxed: )?[(\[]?$")
 #: Bullets and check marks at the start of a line.
 _MARK = r"(?:(?:[-•>#+=→➡✅✔✓☑👉|]|\d\.|\[x\]) ?){0,6}"
 _NAMED = rf"{_MARK}(?:{keys('answer', 'choice')}[ :]{{0,2}})?"
-#: A line that consists of a choice: "C", "(c)", "Option C."
-_CHOICE_ONLY = re.compile(rf"{_NAMED}(?:{_BRACKETED}|([A-Ha-d]))[)\]]?[.:!| 。✅✔✓☑]{{0,3}}")
+#: Any label that does not reject: "Verdict: ", "Assistant: "
+_TITLED = rf"(?!.*{_UNLIKE})[^\W\d][\w; ]{{2,29}}: ?"
+#: A line that consists of a choice: "C", "(c)", "Option C.", "Verdict: C"
+_CHOICE_ONLY = re.compile(
+    rf"(?:{_NAMED}|{_TITLED})[(\[]?(?:{_BRACKETED}|([A-Ha-d]))[)\]]?[.:!| 。✅✔✓☑]{{0,3}}"
+)
+#: The label of an answer in a dialogue of questions (Q) and answers (A)
+_A_LABEL = re.compile(r"(?m)^A: ?(?=[(\[][A-D][)\]]|[A-D](?:[.:)]|$))")
 #: A line that starts with one: "C) Lima", "(c) Lima", "D, since …", "B because …", "B (Lima)".
 _CHOICE_FIRST = re.compile(
     rf"(?:{_MARK}{_BRACKETED}|{_NAMED}{_BRACKETED} ?[.:]"
@@ -151,6 +165,8 @@ def letter(text: str) -> str | None:
     True
     """
     text = _normalized(plain(text))
+    if not re.search(r"(?m)^B:", text):
+        text = _A_LABEL.sub("answer: ", text)
     # From the most to the least explicit. The first reader with a result decides, even if that
     # result is "" (several choices at once), which is no valid answer.
     for read in (_stated, _bare, _called_correct, _concluded):
@@ -227,7 +243,8 @@ def _bare(text: str) -> str | None:
     # The position of each letter, by the kind of line that it stands on
     line_start, alone, leading, marked_correct = 0, {}, {}, {}
     for line in text.split("\n"):
-        if match := _CHOICE_ONLY.fullmatch(line):
+        title = line.partition(":")[0]
+        if (match := _CHOICE_ONLY.fullmatch(line)) and not denied(title, len(title)):
             alone[_letter_of(match)] = line_start + match.end(match.lastindex or 0)
         elif match := _CHOICE_FIRST.fullmatch(line):
             start = match.start(match.lastindex or 0)
@@ -251,7 +268,7 @@ def _is_remark(match: re.Match) -> bool:
     *_, prose, rest = match.groups()
     if _ANOTHER.match(match.string, match.start(match.lastindex or 0)) or _VERB.match(rest):
         return True
-    if _CAUSE.match(rest):
+    if _CAUSE.match(rest) or re.match(r"(?i)\(?(?:both|all|neither|none)\b", rest):
         return False
     return prose is not None and bool(_ANY_LETTER.search(rest) or _DENIES.search(rest))
 

@@ -46,6 +46,8 @@ _REWRITE_RULES: list[tuple[re.Pattern, Any]] = [
     (re.compile(pattern), replacement)
     for pattern, replacement in [
         (r"\{ ?([-,.])\\? ?\}", r"\1"),
+        # References: "18 [1]"
+        (r"(?<=[\d%]) ?\[\d{1,2}\]", ""),
         (r"(?<=\d),\\!(?=\d{3})", ","),
         (r"(?<=\d)\{?(?:\\[,!;: ]|\\thinspace ?|~)\}?(?=\d{3})", ""),
         (r"(?<=\d) ?\\(?:[dtcs]|nice)?frac(?![a-z])", r" \\frac"),

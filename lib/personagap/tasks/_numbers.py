@@ -74,6 +74,8 @@ _ASIDE = re.compile(
     r"|(?<![,;] )(?:after|by) \w+ing|who (?:is|was|has)|in order to"
     r"|to (?:reach|get|have|make|buy|be|finish|complete|fill)))\b"
     rf"(?!.*{_SO.pattern})(?:[^,;]|,(?=\d))*$"
+    # "18 apples, 5 of which are red"
+    r"|, \d+ of (?:which|whom|them)\b[^\d]*$"
     # "3 in total: 2 + 1", "3, which is 2 plus 1"
     r"|(?:[,:–] |=| which is | i\.e\.,? ) ?[$€£]?\d[\d.,]*"
     r"(?: ?(?:[-+×÷/–]|plus|and) ?[$€£]?\d[\d.,]*){1,9}[.!]?$"
@@ -128,7 +130,8 @@ def number(text: str) -> float | None:
             return _finite(value if revision is None else revision)
     # A first line that consists of a number is the answer, with the explanation below it.
     first, _, rest = text.partition("\n")
-    sentences = [first] if rest[:1].isalpha() and _ALONE.fullmatch(first) else _SENTENCE.split(text)
+    alone = rest.lstrip("([")[:1].isalpha() and _ALONE.fullmatch(first)
+    sentences = [first] if alone else _SENTENCE.split(text)
     for sentence in reversed(sentences):
         if _NUMBER.search(sentence):
             # An aside explains the number: "$10 (25% of $40)".
@@ -138,8 +141,8 @@ def number(text: str) -> float | None:
             total = _SUM.search(sentence) and math.isclose(values[0], sum(values[1:]))
             return _finite(values[0 if total else -1])
     # Number words count only if they are the whole answer: "one of them" is no number.
-    alone = _HEAD.match(text)
-    return _result(text) if alone and THINGS.fullmatch(text, alone.end()) else None
+    head = _HEAD.match(text)
+    return _result(text) if head and THINGS.fullmatch(text, head.end()) else None
 
 
 def _finite(value: float) -> float | None:

@@ -13,7 +13,7 @@ from personagap.paths import DATA
 _WORDS = tomllib.loads((DATA / "answer_words.toml").read_text(encoding="utf-8"))
 #: Languages without spaces between words, or that attach to a word what other languages write as
 #: words of their own.
-_UNSPACED = ("zh", "ja", "ko")
+_UNSPACED = ("zh", "ja", "ko", "th")
 _SUPERSCRIPT = dict(zip(map(ord, "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"), "-0123456789", strict=True))
 _POWER = re.compile(rf"[{''.join(map(chr, _SUPERSCRIPT))}]+")
 
@@ -25,6 +25,9 @@ def _ascii_table() -> dict[int, str]:
     table = {code: plain for code, plain in nfkc.items() if plain.isascii()}
     digits = {code: unicodedata.decimal(chr(code), None) for code in nfkc}
     table |= {code: str(digit) for code, digit in digits.items() if digit is not None}
+    # Letters in squares and circles, such as emoji, which have no other form
+    names = {code: unicodedata.name(chr(code), "") for code in range(0x1F110, 0x1F18A)}
+    table |= {code: name[-1] for code, name in names.items() if " LATIN CAPITAL LETTER " in name}
     table |= {code: text.replace("⁄", "/") for code, text in nfkc.items() if "⁄" in text}
     for lookalikes, plain in [
         ("“”„‟«»‹›「」『』‘’‚‛´＇", "'"),
@@ -35,6 +38,7 @@ def _ascii_table() -> dict[int, str]:
         ("٬", ","),
         ("٫", "."),
         ("➜➡⟶", "→"),
+        ("∶", ":"),
         # Zero-width characters, direction marks and emoji variation selectors
         ("\u200b\u200c\u200d\u200e\u200f\u061c\u2060\ufe0f\ufeff\u00ad", ""),
     ]:

@@ -1,6 +1,7 @@
 """MMLU (Hendrycks et al. 2021): multiple-choice questions of 57 subjects, four choices each."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pandas as pd
 
 from personagap._reading import Rule, read_csv
 from personagap.errors import UserError
+from personagap.tasks._choice_texts import named
 from personagap.tasks._letters import letter
 from personagap.tasks._task import Grader, Hub, Task, filled, first_line, uncut_text
 
@@ -77,8 +79,19 @@ def paper_letter(text: str) -> str | None:
     return next((match[1] for pattern in PAPER_PATTERNS if (match := pattern.search(text))), None)
 
 
+def choice(text: str, choices: Sequence[str]) -> str | None:
+    """Return the choice that an answer states by its letter, or else by its exact text.
+
+    Examples
+    --------
+    >>> choice("The answer is **Quito**.", ["Lima", "Bogotá", "Quito", "La Paz"])
+    'C'
+    """
+    return letter(text) or named(text, choices)
+
+
 CORRECTED = Grader(
-    lambda row: letter(uncut_text(row)), mark=lambda choice, row: choice == row.answer
+    lambda row: choice(uncut_text(row), row.choices), mark=lambda choice, row: choice == row.answer
 )
 PAPER = CORRECTED._replace(extract=lambda row: paper_letter(row.text))
 
