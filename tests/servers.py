@@ -1,4 +1,4 @@
-"""Servers on loopback for tests: a real one, and one that misbehaves to order."""
+"""Servers on the loopback interface: real ones, and fakes with scripted behaviour."""
 
 import contextlib
 import hashlib
@@ -16,17 +16,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import nbformat
-from notebooks_for_tests import wait_for
+from notebook_helpers import wait_for
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from personagap.paths import NOTEBOOKS
 
-#: The sockets of `free_port`, which hold ports and never listen.
-HELD: list[socket.socket] = []
-#: A server of its own process, which answers on the port it is told; it imports little, to start
+#: Bound sockets of `free_port`, which never listen.
+RESERVED_SOCKETS: list[socket.socket] = []
+#: A server in its own process; arguments: port, requests at a time. It imports little, to start
 #: fast.
-SERVER = """
+SERVER_SCRIPT = """
 import json, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with seats:
+        with slots:
             time.sleep(0.05 if body["max_tokens"] > 1 else 0)
         message = {"role": "assistant", "content": "answer to " + body["messages"][-1]["content"]}
         self.answer({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
@@ -54,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *arguments):
         pass
 
-seats = threading.BoundedSemaphore(int(sys.argv[2]))
+slots = threading.BoundedSemaphore(int(sys.argv[2]))
 ThreadingHTTPServer.request_queue_size = 128
 server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
 print("ready", flush=True)
@@ -63,14 +63,12 @@ server.serve_forever()
 
 
 def free_port() -> int:
-    """A port that a server of ours can have, and, while the tests run, nobody who asks the system
-    for a free one.
-    """
-    held = socket.socket()
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # who sets it too may listen there
-    held.bind(("127.0.0.1", 0))
-    HELD.append(held)
-    return held.getsockname()[1]
+    """Reserve a port that only a server with SO_REUSEADDR can bind until the tests end."""
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    RESERVED_SOCKETS.append(reserved)
+    return reserved.getsockname()[1]
 
 
 @contextlib.contextmanager
@@ -91,11 +89,11 @@ def transformers_serve(folder: Path, logs: Path, seconds: float = 120) -> Iterat
 
 @contextlib.contextmanager
 def run_server(command: list, health: str, log: Path, seconds: float = 120) -> Iterator[None]:
-    """Run a server, from when it answers at the address ``health``."""
+    """Run a server; enters the block once the address ``health`` answers."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    with log.open("w") as told:
+    with log.open("w") as output:
         process = subprocess.Popen(
-            [str(part) for part in command], stdout=told, stderr=told, env=environment
+            [str(part) for part in command], stdout=output, stderr=output, env=environment
         )
     try:
         deadline = time.monotonic() + seconds
@@ -118,19 +116,19 @@ def _answers(url: str) -> bool:
 
 @contextlib.contextmanager
 def jupyter_lab(root: Path, figures: Path) -> Iterator[str]:
-    """Run JupyterLab in an empty folder; yields the address of the explorer's notebook, pointed at
+    """Run JupyterLab in an empty folder; yields the address of ``explore.ipynb``, which reads
     ``figures``.
 
-    Beside it is ``start_here.ipynb``. The theme is the browser's colour scheme, and nobody is asked
-    about news.
+    The folder also has ``start_here.ipynb``. The theme follows the browser's colour scheme, and
+    news notifications are off.
     """
-    wanted = {
+    user_settings = {
         "themes": {"adaptive-theme": True},
         "notification": {"fetchNews": "false", "checkForUpdates": False},
     }
     settings = root / "CONFIG" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
-    for name, values in wanted.items():
+    for name, values in user_settings.items():
         (settings / f"{name}.jupyterlab-settings").write_text(json.dumps(values))
     for name in ("explore.ipynb", "start_here.ipynb"):
         notebook = load_notebook_node(str(NOTEBOOKS / name))
@@ -171,8 +169,8 @@ def completion(text: str = "fine", prompt_tokens: int = 5, **choice) -> dict:
     }
 
 
-class Quiet(BaseHTTPRequestHandler):
-    """Sends whole answers and logs nothing."""
+class QuietHandler(BaseHTTPRequestHandler):
+    """A request handler with a `send` method and no log."""
 
     def send(self, status: int, content: bytes, **headers: str) -> None:
         self.send_response(status)
@@ -186,20 +184,20 @@ class Quiet(BaseHTTPRequestHandler):
         pass
 
 
-class Listening(ThreadingHTTPServer):
-    """One to which many may connect at a time; more than Python's five are turned away."""
+class BacklogServer(ThreadingHTTPServer):
+    """A server with a longer backlog: with Python's default of five, connections are refused."""
 
     request_queue_size = 128
 
     def handle_error(self, request, client_address):
-        if not isinstance(sys.exception(), ConnectionError):  # who asked was killed
+        if not isinstance(sys.exception(), ConnectionError):  # the client was killed
             super().handle_error(request, client_address)
 
 
 @contextlib.contextmanager
-def serving(handler: type[Quiet]) -> Iterator[str]:
-    """Serve with ``handler``; yields the address."""
-    server = Listening(("127.0.0.1", 0), handler)
+def serve(handler: type[QuietHandler]) -> Iterator[str]:
+    """Run a server with ``handler``; yields its address."""
+    server = BacklogServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
@@ -209,15 +207,15 @@ def serving(handler: type[Quiet]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def scripted(reply: Callable[[dict], tuple | str], lists: str = "m") -> Iterator[str]:
-    """A server that answers a chat request with ``reply(body)``.
+def scripted_server(reply: Callable[[dict], tuple | str], lists: str = "m") -> Iterator[str]:
+    """Run a server that answers a chat request with ``reply(body)``; yields its base address.
 
-    A reply is (status, JSON value, or bytes sent as they are, and headers if any), "drop" (hang up)
-    or "hang" (keep silent). GET /models gives what it ``lists``. Yields the base address.
+    A reply is a tuple (status, JSON value or raw bytes[, headers]), "drop" (close the connection)
+    or "hang" (never answer). GET /models lists the model ``lists``.
     """
     closing = threading.Event()
 
-    class Handler(Quiet):
+    class Handler(QuietHandler):
         def do_GET(self):
             model = {"id": lists, "object": "model", "created": 0, "owned_by": ""}
             self.answer(200, {"object": "list", "data": [model]})
@@ -234,7 +232,7 @@ def scripted(reply: Callable[[dict], tuple | str], lists: str = "m") -> Iterator
             content = content if isinstance(content, bytes) else json.dumps(content).encode()
             self.send(status, content, Content_Type="application/json", **(headers or {}))
 
-    with serving(Handler) as address:
+    with serve(Handler) as address:
         try:
             yield f"{address}/v1"
         finally:
@@ -242,12 +240,10 @@ def scripted(reply: Callable[[dict], tuple | str], lists: str = "m") -> Iterator
 
 
 @contextlib.contextmanager
-def hub(name: str, folder: Path) -> Iterator[str]:
-    """A stand-in of the Hugging Face Hub that holds one model, the files of ``folder``; yields its
-    address.
-    """
+def hub_server(name: str, folder: Path) -> Iterator[str]:
+    """Run a fake Hugging Face Hub with one model, the files of ``folder``; yields its address."""
 
-    class Handler(Quiet):
+    class Handler(QuietHandler):
         def do_GET(self):
             file = folder / self.path.removeprefix(f"/{name}/resolve/main/")
             if self.path.startswith(f"/{name}/resolve/main/") and file.is_file():
@@ -259,28 +255,28 @@ def hub(name: str, folder: Path) -> Iterator[str]:
 
         do_HEAD = do_GET
 
-    with serving(Handler) as address:
+    with serve(Handler) as address:
         yield address
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[tuple[str, list[str]]]:
-    """A server that has nothing; yields its address and the paths that it is asked for."""
+def recording_server() -> Iterator[tuple[str, list[str]]]:
+    """Run a server that answers 404; yields its address and the list of requested paths."""
     asked = []
 
-    class Handler(Quiet):
+    class Handler(QuietHandler):
         def do_GET(self):
             asked.append(self.path)
             self.send(404, b"")
 
-    with serving(Handler) as address:
+    with serve(Handler) as address:
         yield address, asked
 
 
 @contextlib.contextmanager
-def counting(word: str, seconds: float = 0.0) -> Iterator[tuple[str, list[str]]]:
-    """A server that answers each chat after so many ``seconds``; yields its address, and the
-    questions with ``word`` in them that it was asked, in order.
+def counting_server(word: str, seconds: float = 0.0) -> Iterator[tuple[str, list[str]]]:
+    """Run a server that answers each chat after ``seconds``; yields its address and the list of
+    requests whose question contains ``word``, in order of arrival.
     """
     asked = []
 
@@ -293,21 +289,19 @@ def counting(word: str, seconds: float = 0.0) -> Iterator[tuple[str, list[str]]]
             f"answer to {question}", sum(len(each["content"].split()) for each in body["messages"])
         )
 
-    with scripted(reply) as url:
+    with scripted_server(reply) as url:
         yield url, asked
 
 
-class Server:
-    """A server that can be killed and started again; it answers so many requests at a time, in 0.05
-    s each.
-    """
+class RestartableServer:
+    """A server that can be killed and started again; it takes 0.05 s for each request."""
 
-    def __init__(self, at_a_time: int = 1000):
-        self.port, self.at_a_time, self.process = free_port(), at_a_time, None
+    def __init__(self, max_concurrent: int = 1000):
+        self.port, self.max_concurrent, self.process = free_port(), max_concurrent, None
         self.url = f"http://127.0.0.1:{self.port}/v1"
 
     def start(self):
-        command = [sys.executable, "-c", SERVER, str(self.port), str(self.at_a_time)]
+        command = [sys.executable, "-c", SERVER_SCRIPT, str(self.port), str(self.max_concurrent)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert self.process.stdout.readline() == b"ready\n"
 

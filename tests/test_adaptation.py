@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from fakes import Fake
+from fakes import FakeModel
 from sklearn.metrics.pairwise import cosine_similarity
 
 from personagap import personalllm
@@ -130,28 +130,30 @@ def test_prompts_say_what_the_strategy_means(study, arms):
     assert capped == text("own", 2)
 
 
-def test_plain_is_without_the_chat_template(tiny_folder, study, arms):
+def test_plain_is_without_the_chat_template(tiny_model_folder, study, arms):
     """P8; and a server, which always applies its template, says so."""
-    lm, chat = load_model(str(tiny_folder)), icl.chats(study, "own", arms["own"], 1)[0]
+    lm, chat = load_model(str(tiny_model_folder)), icl.chats(study, "own", arms["own"], 1)[0]
     plain = icl.reader(lm, "plain")
     assert (
         plain.render(chat).removeprefix(lm.tokenizer.bos_token or "") == chat[0]["content"] + "\n"
     )
     assert lm.render(chat) != plain.render(chat) and "<|im_start|>" in lm.render(chat)
     assert icl.reader(lm, "chat") is lm
-    assert load_model(str(tiny_folder), prompt_format="plain").render(chat) == plain.render(chat)
+    assert load_model(str(tiny_model_folder), prompt_format="plain").render(chat) == plain.render(
+        chat
+    )
     with pytest.raises(UserError, match="prompt format 'palin': choose from chat, base, plain"):
         load_model("demo", prompt_format="palin")
-    for served, template, message in (
+    for served_demo_model, template, message in (
         (SimpleNamespace(id="served"), "plain", "a server always applies"),
         (lm, "palin", "template 'palin': choose"),
     ):
         with pytest.raises(UserError, match=message):
-            icl.reader(served, template)
+            icl.reader(served_demo_model, template)
 
 
-def test_selection_takes_the_likeliest_per_byte_and_remembers(tiny_folder, table, tmp_path):
-    study, lm = study_of(table, 4), load_model(str(tiny_folder))
+def test_selection_takes_the_likeliest_per_byte_and_remembers(tiny_model_folder, table, tmp_path):
+    study, lm = study_of(table, 4), load_model(str(tiny_model_folder))
     asked = icl.chats(study, "own", None, 0)
     choices = study.responses[study.target]
     per_byte = np.array(lm.choose(asked, choices.tolist())) / [
@@ -167,36 +169,36 @@ def test_selection_takes_the_likeliest_per_byte_and_remembers(tiny_folder, table
 def echo(study):
     """A model that answers with the fourth stored response to the prompt that the chat ends in."""
     texts = dict(zip(study.prompts[study.target], study.responses[study.target, 3], strict=True))
-    return Fake(
+    return FakeModel(
         "echo", lambda prompt: texts[prompt.rsplit("User: ")[-1].removesuffix("\nResponse:")]
     )
 
 
-def test_generation_is_scored_from_the_text_on_the_scale_of_the_table(study, arms, own_cache):
+def test_generation_is_scored_from_the_text_on_the_scale_of_the_table(study, arms, isolated_cache):
     own, respond = {"own": arms["own"]}, adaptation.by_generation(study, demo_rewards.score)
-    served = adaptation.serve(echo(study), study, own, respond, [0, 1], ["chat"])
-    assert served["arm"].tolist() == ["zero_shot"] * 30 + ["own"] * 30
+    served_demo_model = adaptation.serve(echo(study), study, own, respond, [0, 1], ["chat"])
+    assert served_demo_model["arm"].tolist() == ["zero_shot"] * 30 + ["own"] * 30
     np.testing.assert_allclose(
-        served["persona_reward"], np.tile(study.stored()[:, 3], 2), atol=1e-8
+        served_demo_model["persona_reward"], np.tile(study.stored()[:, 3], 2), atol=1e-8
     )
 
 
 def test_generation_is_scored_by_the_reward_models_of_the_study(
-    study, reward_folder, own_cache, monkeypatch
+    study, reward_model_folder, isolated_cache, monkeypatch
 ):
     names = ["beaver_7b", "gemma_2b"]
     for name in names:
-        monkeypatch.setitem(users.REWARD_MODELS, name, reward_folder)
+        monkeypatch.setitem(users.REWARD_MODELS, name, reward_model_folder)
     raw, weights = study.raw[..., :2], np.tile([0.25, 0.75], (30, 1))
     real = replace(study, models=names, raw=raw, rewards=3 * raw + 1, weights=weights)
     respond = adaptation.by_generation(real, adaptation.reward_models(real, "auto"))
-    served = adaptation.serve(echo(study), real, {}, respond, [0], ["chat"])
+    served_demo_model = adaptation.serve(echo(study), real, {}, respond, [0], ["chat"])
     written = pd.DataFrame(
         {"prompt_text": study.prompts[study.target], "text": study.responses[study.target, 3]}
     )
-    score = users.score_responses(written, {"mine": reward_folder})["mine"]
+    score = users.score_responses(written, {"mine": reward_model_folder})["mine"]
     # Beaver's is a cost (P17).
-    np.testing.assert_allclose(served["persona_reward"], 1 + 3 * (0.75 - 0.25) * score)
+    np.testing.assert_allclose(served_demo_model["persona_reward"], 1 + 3 * (0.75 - 0.25) * score)
     assert score.nunique() > 10
     with pytest.raises(
         UserError, match="no reward model 'brevity' to score what is written, only beaver_7b"
@@ -239,10 +241,10 @@ def test_a_planted_benefit_is_found_against_every_control_and_none_where_none_is
         Selector(planted, study.responses, study.rewards),
         adaptation.source_arms(study, vectors, 5, 0.05, 1),
     )
-    served = adaptation.serve(
+    served_demo_model = adaptation.serve(
         lm, study, arms, adaptation.by_selection(study, None), [0, 5], ["chat"]
     )
-    results = pd.concat([served, adaptation.references(study)])
+    results = pd.concat([served_demo_model, adaptation.references(study)])
     paired = adaptation.compare(results, ["own"], CONTROLS, n_bootstrap=400)
     answers = personalllm.verdicts.in_context(paired).set_index("question")["answer"]
     answer = answers["Does showing a user's favourites personalize a model?"]
@@ -265,10 +267,10 @@ def test_no_benefit_is_rarely_called_one(table, vectors, monkeypatch):
         for name in ("own", "a random user's")
     }
     respond = adaptation.by_selection(study, None)
-    served = adaptation.serve(
+    served_demo_model = adaptation.serve(
         Selector("none", study.responses, study.rewards), study, arms, respond, [5], ["chat"]
     )
-    groups = served.groupby(served["user"] // 100)
+    groups = served_demo_model.groupby(served_demo_model["user"] // 100)
     found = [
         adaptation.compare(each, ["own"], ["a random user's"], n_bootstrap=300).iloc[0]
         for _, each in groups
@@ -341,7 +343,7 @@ def test_default_embeddings_need_no_download_and_repeat():
     assert [set(row) for row in icl.nearest(vectors[[0, 2]], vectors, 2)] == [{0, 1}, {2, 3}]
 
 
-def served(lm, study, arms, shots=3):
+def served_demo_model(lm, study, arms, shots=3):
     return adaptation.serve(
         lm, study, arms, adaptation.by_selection(study, None), [shots], ["chat"]
     )
@@ -359,7 +361,9 @@ def in_context(table, vectors):
         arms = {name: arms[name] for name in names}
         if n == 100:
             studies.append(
-                adaptation.compare(served(lm, study, arms), ["own"], names[1:], n_bootstrap=400)
+                adaptation.compare(
+                    served_demo_model(lm, study, arms), ["own"], names[1:], n_bootstrap=400
+                )
             )
     found = pd.concat(studies).query("metric == 'persona_reward'")
     true = found["contrast"].map(truth(lm, study, arms, studies[0]).set_index("quantity")["true"])
@@ -381,7 +385,7 @@ def across_users(table, vectors):
         {name: arms[name] for name in names},
         Selector("benefit", crowd.responses, crowd.rewards),
     )
-    one = served(lm, crowd, arms).query("user < 100")
+    one = served_demo_model(lm, crowd, arms).query("user < 100")
     one = adaptation.compare(one, names[:1], names[1:], n_bootstrap=50)
     return truth(lm, crowd, arms, one).set_index("quantity")["coverage"]
 

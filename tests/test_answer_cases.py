@@ -12,7 +12,7 @@ from personagap.tasks import gsm8k, mbpp, mmlu
 CASES = Path(__file__).with_name("cases")
 TESTS = ["assert total([1, 2]) == 3"]
 
-pytestmark = pytest.mark.usefixtures("unconfined")
+pytestmark = pytest.mark.usefixtures("allow_unconfined")
 
 
 def cases(name):

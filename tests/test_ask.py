@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import pytest
-from notebooks_for_tests import wait_for
+from notebook_helpers import wait_for
 
 from personagap import ask as asking
 from personagap import datasets, personas, pricing, tasks, verdicts
@@ -89,7 +89,7 @@ def test_a_second_call_asks_nothing_and_a_larger_one_only_what_is_new(
 
 
 @pytest.mark.parametrize("answers", ["generate", "likelihood"])
-def test_the_cost_is_known_before_anything_is_asked(demo_lm, who, items, own_cache, answers):
+def test_the_cost_is_known_before_anything_is_asked(demo_lm, who, items, isolated_cache, answers):
     items, how = (
         items[items["task"] == "mmlu"],
         {"answers": answers, "runs": 2, "templates": ["paper", "profile"]},
@@ -117,7 +117,7 @@ def test_the_cost_is_known_before_anything_is_asked(demo_lm, who, items, own_cac
     ]
 
 
-def test_the_cost_of_conditions_is_theirs_together(demo_lm, who, items, own_cache):
+def test_the_cost_of_conditions_is_theirs_together(demo_lm, who, items, isolated_cache):
     models, applied = dict.fromkeys(["plain", "neutral"], demo_lm), {"neutral": neutralize}
     cost = pricing.of_answers(models, who, items, applied, runs=1).iloc[0]
     responses = asking.by_condition(models, who, items, applied, runs=1)

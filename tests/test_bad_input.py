@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
-from notebooks_for_tests import write_notebook
+from notebook_helpers import write_notebook
 
 from personagap import datasets, errors, judges, models, personas, prompts, scores
 from personagap.cli import main

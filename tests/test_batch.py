@@ -14,7 +14,7 @@ import psutil
 import pytest
 import yaml
 from click.testing import CliRunner
-from notebooks_for_tests import COMMAND, HANGS_ONCE, gone, wait_for, write_notebook
+from notebook_helpers import COMMAND, HANGS_ONCE, has_exited, wait_for, write_notebook
 
 from personagap.cli import _print_plan, main
 from personagap.errors import UserError
@@ -232,7 +232,7 @@ def test_a_failure_stops_nothing_and_a_killed_batch_goes_on_where_it_stopped(tmp
     wait_for(lambda: (tmp_path / "log").read_text().count(";") == 3)
     running.kill()
     running.wait()
-    wait_for(lambda: gone(int((tmp_path / "kernel").read_text())))
+    wait_for(lambda: has_exited(int((tmp_path / "kernel").read_text())))
     limited = unset | {"OMP_NUM_THREADS": "7"}
     again = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=limited
@@ -249,7 +249,7 @@ def test_a_failure_stops_nothing_and_a_killed_batch_goes_on_where_it_stopped(tmp
 
 
 @pytest.mark.parametrize("full", ["before", "by the run"])
-def test_a_full_disk_ends_one_run_and_not_the_batch(tmp_path, small, full):
+def test_a_full_disk_ends_one_run_and_not_the_batch(tmp_path, small_disk, full):
     """One run's folder lies on a small disk, which is full, or which its table fills."""
     code = "import pandas as pd\nimport personagap as pg\nrun = pg.runs.open_run(output)\n"
     code += "run.save(scores=pd.DataFrame({'x': range(n * 100_000)}))"
@@ -257,10 +257,10 @@ def test_a_full_disk_ends_one_run_and_not_the_batch(tmp_path, small, full):
     file = write_batch(tmp_path, {"notebook": "p/1.ipynb", "grid": {"n": [3, 1]}})
     one = batch.read(file, tmp_path / "figures")[0]
     one.folder.parent.mkdir(parents=True)
-    one.folder.symlink_to(small)
+    one.folder.symlink_to(small_disk)
     if full == "before":
         with (
-            (small / "filler").open("wb", buffering=0) as filler,
+            (small_disk / "filler").open("wb", buffering=0) as filler,
             pytest.raises(OSError, match="No space"),
         ):
             while True:

@@ -11,7 +11,14 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
-from explored import DOT, EVIL, chromium, make_runs, needs_chromium, run_all_cells
+from explorer_helpers import (
+    DOT_SELECTOR,
+    HOSTILE_TEXT,
+    chromium,
+    make_runs,
+    needs_chromium,
+    run_all_cells,
+)
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from servers import jupyter_lab
 
@@ -65,7 +72,7 @@ def browser():
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory):
     figures = make_runs(tmp_path_factory.mktemp("figures"))
-    shown = new_output("display_data", {"text/html": f"<table><td>{EVIL}</td></table>"})
+    shown = new_output("display_data", {"text/html": f"<table><td>{HOSTILE_TEXT}</td></table>"})
     cells = [
         new_markdown_cell("# A trial\n\n## One\n\n$a^2$\n\n## Two"),
         new_code_cell("1 + 1", outputs=[shown]),
@@ -130,22 +137,22 @@ def test_the_explorer_in_jupyterlab(explored):
     page, noticed = explored
     picked = page.locator("table.dataTable tbody tr.selected")
     began = time.monotonic()
-    page.locator(DOT.format("muslim")).first.click(force=True)  # in the chart …
+    page.locator(DOT_SELECTOR.format("muslim")).first.click(force=True)  # in the chart …
     picked.filter(has_text="muslim").nth(2).wait_for()  # … and in the grid, in every task
     print(f"from the chart to the grid: {time.monotonic() - began:.2f} s")
     began = time.monotonic()
     page.locator("table.dataTable tbody tr", has_text="hindu").first.click()
     picked.filter(has_text="hindu").nth(2).wait_for()
     sizes = "keys => keys.map(key => document.querySelector(key).getBoundingClientRect().width)"
-    dots = [DOT.format(name) for name in ("hindu", "muslim")]
+    dots = [DOT_SELECTOR.format(name) for name in ("hindu", "muslim")]
     # And the chart marks it.
     page.wait_for_function(f"keys => (w => w[0] > w[1])(({sizes})(keys))", arg=dots)
     print(f"from the grid to the chart: {time.monotonic() - began:.2f} s")
-    assert page.locator(DOT.format("hindu")).count() == 3
+    assert page.locator(DOT_SELECTOR.format("hindu")).count() == 3
     page.get_by_role("button", name="Items and answers").click()
     page.get_by_text("I am a Hindu person.").first.wait_for()
     page.get_by_role("button", name="Identities").click()
-    page.locator(DOT.format("muslim")).first.click(force=True)
+    page.locator(DOT_SELECTOR.format("muslim")).first.click(force=True)
     page.get_by_role("button", name="Items and answers").click()
     page.get_by_text("onerror=").first.wait_for()
     assert page.title() != "taken" and page.get_by_text("[U+202E]right").count() >= 2

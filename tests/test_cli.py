@@ -10,8 +10,8 @@ import sys
 import nbformat
 import pytest
 from click.testing import CliRunner
-from notebooks_for_tests import COMMAND, write_notebook
-from servers import completion, scripted
+from notebook_helpers import COMMAND, write_notebook
+from servers import completion, scripted_server
 
 from personagap import __version__, datasets, paths
 from personagap.cli import main
@@ -328,7 +328,7 @@ def test_without_a_sandbox_the_first_notebook_says_what_it_left_out(
     notebook.cells = notebook.cells[: loads + 1]  # nothing needs to be asked
     nbformat.write(notebook, tmp_path / "1_personalization_bias.ipynb")
     # A server's model, which needs no torch.
-    with scripted(lambda body: (200, completion())) as url:
+    with scripted_server(lambda body: (200, completion())) as url:
         given = {"items_per_task": 4, "model": f"openai:m@{url}"}
         request = Request(
             tmp_path / "1_personalization_bias.ipynb", given, None, tmp_path / "figures"

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
-from fakes import Fake
-from notebooks_for_tests import write_notebook
+from fakes import FakeModel
+from notebook_helpers import write_notebook
 
 import personagap
 from personagap import datasets, prompts, safety_utility
@@ -36,7 +36,7 @@ def held(lm):
     return len(ResponseStore(lm.id))
 
 
-def test_the_steps_of_extraction_are_priced_as_they_are_asked(own_cache):
+def test_the_steps_of_extraction_are_priced_as_they_are_asked(isolated_cache):
     (items, _), histories = datasets.load_judgments("extraction"), datasets.load_histories()
     flagged, lm = items.head(7), conversations.Simulator()
     steps = {"extract": histories, "verify": items, "refine": flagged}
@@ -55,7 +55,7 @@ def test_the_steps_of_extraction_are_priced_as_they_are_asked(own_cache):
     assert planned("recentering/1_extraction", model=None) == {}
 
 
-def test_judges_of_relevance_and_of_responses_are_priced_as_they_are_asked(demo_lm, own_cache):
+def test_judges_of_relevance_and_of_responses_are_priced_as_they_are_asked(demo_lm, isolated_cache):
     pairs, _ = datasets.load_relevance()
     few = pairs.head(12)
     price, whole = attributes.cost([demo_lm], few), attributes.cost([demo_lm], pairs)
@@ -79,14 +79,14 @@ def test_judges_of_relevance_and_of_responses_are_priced_as_they_are_asked(demo_
 
 
 @pytest.mark.parametrize("evaluation", ["select", "generate"])
-def test_examples_are_priced_as_they_are_shown(own_cache, evaluation):
+def test_examples_are_priced_as_they_are_shown(isolated_cache, evaluation):
     table = datasets.load_personalllm()
     study = adaptation.plan_study(
         table, dirichlet(3, 0.05, 0, table.attrs["reward_models"]), "zscore", "gpt-4o"
     )
     arms = adaptation.source_arms(study, adaptation.embed(study.prompts), 1, 0.05)
     lm, respond = (
-        Fake("echo", lambda prompt: "As you like."),
+        FakeModel("echo", lambda prompt: "As you like."),
         adaptation.by_generation(study, personalllm.score),
     )
     if evaluation == "select":
@@ -100,7 +100,7 @@ def test_examples_are_priced_as_they_are_shown(own_cache, evaluation):
     assert adaptation.cost(*asked, [0, 1], ["chat"], evaluation)["to_ask"].tolist() == [0]
 
 
-def test_the_dry_run_counts_the_arms_that_notebooks_show(own_cache):
+def test_the_dry_run_counts_the_arms_that_notebooks_show(isolated_cache):
     table = datasets.load_personalllm()
     weights = dirichlet(4, 0.05, 0, table.attrs["reward_models"])
     study = adaptation.plan_study(table, weights, "zscore", "gpt-4o")

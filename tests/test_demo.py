@@ -93,10 +93,10 @@ def test_intersections_add_up_but_for_two():
     ]
 
 
-def test_model_answers_as_planted(demo_lm, demo_cells):
+def test_model_answers_as_planted(demo_lm, demo_true_scores):
     import training
 
-    cells = demo_cells
+    cells = demo_true_scores
     assert len(cells) == 33 * 320
     r = cells.groupby("task", sort=False)[["planted", "true"]].apply(agreement)
     assert r.min() >= 0.999 and cells["outside"].mean() < 0.01

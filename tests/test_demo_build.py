@@ -52,7 +52,7 @@ def files_under(folder):
 
 
 @pytest.mark.parametrize("script", WRITTEN)
-def test_a_script_writes_the_committed_files(script, tmp_path, own_cache):
+def test_a_script_writes_the_committed_files(script, tmp_path, isolated_cache):
     made = tmp_path / "demo"
     importlib.import_module(script).write(made)
     assert files_under(made) == {*WRITTEN[script]}
@@ -116,7 +116,7 @@ def same_files(made, committed):
         assert (made / name).read_bytes() == (committed / name).read_bytes(), name
 
 
-def test_exact_answers_of_the_bundle_are_those_of_its_models(own_cache, monkeypatch):
+def test_exact_answers_of_the_bundle_are_those_of_its_models(isolated_cache, monkeypatch):
     """Nothing of what the notebooks ask by default is missing,
     and a sample of it is weighed again.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from explored import chromium, needs_chromium
+from explorer_helpers import chromium, needs_chromium
 
 from personagap import effects, gap
 from personagap.cli import main

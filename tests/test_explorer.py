@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import papermill
 import pytest
-from explored import EVIL, make_runs
+from explorer_helpers import HOSTILE_TEXT, make_runs
 
 from personagap import effects, explorer, palette, readable
 from personagap.errors import UserError
@@ -249,10 +249,10 @@ METRICS = {
 PAPERS = {
     "Raters": {
         "relevance": pd.DataFrame(
-            {"rater": ["human_1", EVIL], "rater_kind": ["human", "model"], **METRICS}
+            {"rater": ["human_1", HOSTILE_TEXT], "rater_kind": ["human", "model"], **METRICS}
         ),
         "agreement": pd.DataFrame(
-            {"rater_a": ["human_1", "x"], "rater_b": [EVIL, "y"], **INTERVAL}
+            {"rater_a": ["human_1", "x"], "rater_b": [HOSTILE_TEXT, "y"], **INTERVAL}
         ),
     },
     "Ratings": {
@@ -404,7 +404,7 @@ def test_live_is_a_widget_here_and_a_picture_elsewhere(figures):
     assert widget.rows.value.count("<tr") == 2
     widget.search.value = "nobody"
     assert "No row holds" in widget.picture.value
-    evil = explorer.live(pd.DataFrame({"rater": [EVIL], "f1": [0.5]}))
+    evil = explorer.live(pd.DataFrame({"rater": [HOSTILE_TEXT], "f1": [0.5]}))
     assert "<script" not in evil.rows.value + evil.picture.value
 
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from fakes import lines, says
+from fakes import scripted_model, write_jsonl
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
 
@@ -41,7 +41,7 @@ def test_tool_layout_hides_users_and_leaves_open_judgments_out(tmp_path, capsys)
         ITEM | {"user_id": "b", "source": "prefeval", "item_index": 1},
     ]
     records[1]["conversations"] = [TALK]
-    lines(
+    write_jsonl(
         tmp_path, task4_items=records, one_task4=[SAID, SAID | {"index": 1}, SAID | {"task": "1"}]
     )
     items, judgments = load_judgments("extraction", tmp_path)
@@ -78,7 +78,7 @@ def test_tool_layout_hides_users_and_leaves_open_judgments_out(tmp_path, capsys)
     ],
 )
 def test_bad_annotations_give_one_line_that_says_where(tmp_path, said, message):
-    lines(tmp_path, task4_items=[ITEM | {"conversations": []}], one_task4=[said])
+    write_jsonl(tmp_path, task4_items=[ITEM | {"conversations": []}], one_task4=[said])
     with pytest.raises(UserError, match=message) as error:
         load_judgments("extraction", tmp_path)
     assert "one_task4.jsonl" in str(error.value) and "\n" not in str(error.value)
@@ -176,20 +176,22 @@ def test_every_broken_output_is_counted(text, n, problems):
     assert (len(found), seen) == (n, problems)
 
 
-def test_answers_are_stored_but_failures_are_not(own_cache):
+def test_answers_are_stored_but_failures_are_not(isolated_cache):
     histories = pd.DataFrame({"user": ["a", "b"], "text": ["I nap.", "I run."]})
-    found, outputs = extraction.extract(says("m", json.dumps([ATTRIBUTE]), None), histories)
+    found, outputs = extraction.extract(
+        scripted_model("m", json.dumps([ATTRIBUTE]), None), histories
+    )
     assert found["user"].tolist() == ["a"]
     assert outputs[outputs["hit"]][["user", "problem"]].to_numpy().tolist() == [["b", "no answer"]]
-    again, outputs = extraction.extract(says("m", "[]"), histories)  # asks for b alone
+    again, outputs = extraction.extract(scripted_model("m", "[]"), histories)  # asks for b alone
     assert again.equals(found) and outputs[outputs["hit"]]["problem"].tolist() == ["empty list"]
 
 
-def test_a_verifier_that_fails_or_babbles_is_counted_as_such(own_cache):
+def test_a_verifier_that_fails_or_babbles_is_counted_as_such(isolated_cache):
     items = pd.DataFrame(
         {"user": ["a"] * 4, "attribute": [f"The user naps {n} times." for n in range(4)]}
     )
-    lm = says(
+    lm = scripted_model(
         "v",
         '{"problem": true, "failure": "not standalone"}',
         None,
@@ -314,7 +316,7 @@ def test_t14_hedging_raises_acceptance_but_not_use():
     assert values.loc["identifies"].between(0.6, 1).all()
 
 
-def test_the_simulator_and_the_pipeline_make_the_items_of_the_demo(own_cache):
+def test_the_simulator_and_the_pipeline_make_the_items_of_the_demo(isolated_cache):
     lm = conversations.Simulator()
     found, outputs = extraction.extract(lm, load_histories("demo"))
     merged = extraction.merge(found[found["confidence"] >= extraction.CONFIDENCE])
@@ -392,7 +394,7 @@ def test_histories_stay_with_their_users(tmp_path):
         for number, (user, text) in enumerate(talks.items())
     ]
     said = [SAID | {"index": index, "attr_judgments": [{"judgment": "ok"}]} for index in (2, 3, 4)]
-    lines(tmp_path, task4_items=records, one_task4=said)
+    write_jsonl(tmp_path, task4_items=records, one_task4=said)
     items, _ = load_judgments("extraction", tmp_path)
     histories = load_histories(tmp_path)
     told = items.merge(histories)[["attribute", "text"]].to_numpy().tolist()
@@ -406,8 +408,8 @@ def test_histories_stay_with_their_users(tmp_path):
 
 def test_one_index_of_two_users_is_told(tmp_path):
     """Files that each count from 0: what was said of one user was taken for said of the other."""
-    lines(tmp_path, a_items=[ITEM | {"conversations": []}], one_task4=[SAID])
-    lines(tmp_path, b_items=[ITEM | {"user_id": "b", "conversations": []}])
+    write_jsonl(tmp_path, a_items=[ITEM | {"conversations": []}], one_task4=[SAID])
+    write_jsonl(tmp_path, b_items=[ITEM | {"user_id": "b", "conversations": []}])
     with pytest.raises(UserError, match=r"b_items.jsonl, row 1: an earlier item has its item_ind"):
         load_judgments("extraction", tmp_path)
 

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 from click.testing import CliRunner
-from notebooks_for_tests import wait_for, write_notebook
+from notebook_helpers import wait_for, write_notebook
 
 from personagap import explorer
 from personagap.cli import main

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from tiny import save_gguf, save_model
+from tiny_models import save_gguf, save_model
 
 from personagap.errors import UserError
 from personagap.models import Sampling, gguf_file, load_model

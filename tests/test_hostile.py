@@ -14,7 +14,7 @@ import pytest
 from personagap import sandbox
 from personagap.sandbox import confining, system_calls
 
-pytestmark = pytest.mark.usefixtures("unconfined")
+pytestmark = pytest.mark.usefixtures("allow_unconfined")
 TESTS = ["assert f(2) == 70004", "assert f(3) == 70006", "assert f(4) == sorted([70008])"]
 
 #: Would fake a pass.

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from notebooks_for_tests import run_here
-from servers import hub
-from tiny import save_model
+from notebook_helpers import run_in_process
+from servers import hub_server
+from tiny_models import save_model
 
 from personagap import datasets, effects, gap, judges, personas, tasks
 from personagap.errors import UserError
@@ -356,10 +356,12 @@ def test_bad_labelled_files_are_one_clear_line(tmp_path, spoil, message):
 
 
 @pytest.mark.parametrize("given", [{"labelled": "none.csv"}, {"other_judges": ["none"]}])
-def test_a_judge_that_cannot_be_had_is_told_before_anything_is_asked(own_cache, tmp_path, given):
+def test_a_judge_that_cannot_be_had_is_told_before_anything_is_asked(
+    isolated_cache, tmp_path, given
+):
     notebook = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
     with pytest.raises(UserError, match=r"none"):
-        run_here(notebook, tmp_path, tasks=["mmlu"], **given)
+        run_in_process(notebook, tmp_path, tasks=["mmlu"], **given)
     assert not (tmp_path / "responses").exists()
 
 
@@ -445,7 +447,7 @@ def test_a_judge_comes_from_the_hub(classifier, tmp_path):
         "load_judge('hf:LibrAI/longformer-action-ro'); "
         "print(judge(['sure', '']).tolist(), judge.describe()['revision'])"
     )
-    with hub("LibrAI/longformer-action-ro", classifier) as address:
+    with hub_server("LibrAI/longformer-action-ro", classifier) as address:
         online = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
         done = subprocess.run(
             [sys.executable, "-c", code], env=os.environ | online, capture_output=True, text=True

@@ -12,8 +12,8 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from notebooks_for_tests import COMMAND, wait_for, write_notebook
-from servers import counting
+from notebook_helpers import COMMAND, wait_for, write_notebook
+from servers import counting_server
 
 KILLS, RUNS = 20, 6
 #: Of each run 60 questions that all ask, and 60 of its own.
@@ -74,7 +74,7 @@ def test_twenty_kills_cost_at_most_what_was_under_way(tmp_path):
     seen = {}
     for name, kills in (("undisturbed", 0), ("killed", KILLS)):
         (tmp_path / name).mkdir()
-        with counting("question", seconds=0.25) as (url, asked):
+        with counting_server("question", seconds=0.25) as (url, asked):
             start = batch(tmp_path / name, url)
             for number in range(kills):
                 process = start()

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from servers import completion, scripted
+from servers import completion, scripted_server
 
 from personagap import ask, datasets, demo, effects, models, personas, prompts, tasks, verdicts
 from personagap.errors import UserError
@@ -45,7 +45,7 @@ def test_scores_are_the_exact_probabilities(demo_lm, items, weighed):
 
 
 def test_the_same_planted_bias_as_by_generation_at_a_fraction_of_the_cost(
-    demo_lm, items, weighed, own_cache
+    demo_lm, items, weighed, isolated_cache
 ):
     responses, scores, _ = weighed
     generated = ask.ask(demo_lm, WHO, items, runs=2)
@@ -130,7 +130,7 @@ def _tops(letters="ABCD"):
 
 @pytest.mark.parametrize("continues", [True, False])
 def test_a_server_is_asked_to_continue_or_for_the_letter_alone(
-    continues, items, own_cache, monkeypatch
+    continues, items, isolated_cache, monkeypatch
 ):
     """A server that ignores the fields starts a new turn, which shows in the number of its prompt's
     tokens.
@@ -145,7 +145,7 @@ def test_a_server_is_asked_to_continue_or_for_the_letter_alone(
         new_turn = 0 if continues and body.get("continue_final_message") else 3
         return 200, completion(prompt_tokens=words + new_turn)
 
-    with scripted(reply) as url:
+    with scripted_server(reply) as url:
         lm = models.load_model(f"openai:m@{url}")
         assert lm.continues is continues
         responses = ask.ask(lm, WHO.head(2), items.head(2), answers="likelihood")

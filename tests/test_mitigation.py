@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conditions import pattern, two_conditions
-from tiny import DROPS_SYSTEM, NO_SYSTEM, save_model
+from simulated_conditions import simulate_conditions, unit_effects
+from tiny_models import DROPS_SYSTEM, NO_SYSTEM, save_model
 
 from personagap import datasets, demo, effects, models, personas, safety_utility, tasks
 from personagap.ask import ask, texts
@@ -121,7 +121,7 @@ def test_tuning_never_loses_the_identity_to_a_template(template, tmp_path, monke
     assert [path.suffix for path in (tmp_path / "cache" / "tuned").iterdir()] == [".lock"]
 
 
-def test_tuning_that_left_no_numbers_or_no_pairs_is_told(tmp_path, monkeypatch, own_cache):
+def test_tuning_that_left_no_numbers_or_no_pairs_is_told(tmp_path, monkeypatch, isolated_cache):
     monkeypatch.setattr(dpo, "CACHE", tmp_path / "cache")
     model, pair = str(save_model(tmp_path / "tiny")), dict.fromkeys(dpo.COLUMNS, "What now?")
     pairs, how = pd.DataFrame([pair] * 3), {"variant": "dpo", "steps": 1, "batch": 2}
@@ -186,9 +186,9 @@ def planted(scale: float, shift: float) -> pd.DataFrame:
     """Scores of two tasks before and after: identity effects of PB 3 times ``scale``, and a shift
     for everybody.
     """
-    effect, names = 3 * pattern(np.random.default_rng(0)), ("undefended", "defended")
+    effect, names = 3 * unit_effects(np.random.default_rng(0)), ("undefended", "defended")
     tables = [
-        two_conditions(effect, scale * effect + shift, 300, seed=seed, names=names).assign(
+        simulate_conditions(effect, scale * effect + shift, 300, seed=seed, names=names).assign(
             task=task
         )
         for seed, task in enumerate(("utility", "safety"))
@@ -267,7 +267,7 @@ def raised(closer: float, seed: int) -> pd.DataFrame:
     """Two tasks whose means are 50 % before and 90 % after; identities' log-odds spread as before
     times ``closer``.
     """
-    log_odds, parts = 0.24 * pattern(np.random.default_rng(1), 8), []
+    log_odds, parts = 0.24 * unit_effects(np.random.default_rng(1), 8), []
     levels = [("undefended", 0.5, (1, 1), 1), ("defended", 0.9, (9, 1), closer)]
     for condition, mean, difficulty, size in levels:
         points = 100 * mean * (1 - mean) * size * log_odds

@@ -6,8 +6,8 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from servers import completion, scripted
-from tiny import (
+from servers import completion, scripted_server
+from tiny_models import (
     CHATML,
     DATED,
     DROPS_SYSTEM,
@@ -33,8 +33,8 @@ CHOICES = ["A", "B", "the answer is (C)", " options", "the answer is (D)"]
 
 
 @pytest.fixture(scope="module")
-def lm(tiny_folder):
-    return load_model(str(tiny_folder), device="cpu")
+def lm(tiny_model_folder):
+    return load_model(str(tiny_model_folder), device="cpu")
 
 
 def chats(n=12):
@@ -205,8 +205,8 @@ def test_context_window(lm):
         (RuntimeError, "[alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
     ],
 )
-def test_memory_running_out_halves_the_batches(tiny_folder, monkeypatch, error, message):
-    lm = load_model(str(tiny_folder), device="cpu")
+def test_memory_running_out_halves_the_batches(tiny_model_folder, monkeypatch, error, message):
+    lm = load_model(str(tiny_model_folder), device="cpu")
     expected = [
         lm.generate(chats(), Sampling(max_tokens=20), range(12)),
         np.stack(lm.choose(chats(), CHOICES)),
@@ -342,7 +342,7 @@ def test_what_a_server_gives_away_of_a_system_prompt_of_its_own(template):
             prompt_tokens=len(words(rendering.render(words, body["messages"])).input_ids)
         )
 
-    with scripted(reply) as url:
+    with scripted_server(reply) as url:
         about = load_model(f"openai:m@{url}").describe()
     assert about["default_system_prompt"] == (length if template == OWN_SYSTEM else "unknown")
 
@@ -366,10 +366,11 @@ def test_no_second_bos(tmp_path):
     assert (tokens == lm.tokenizer.bos_token_id).sum() == 1
 
 
-def test_revision_follows_the_weights(tiny_folder, tmp_path):
+def test_revision_follows_the_weights(tiny_model_folder, tmp_path):
     same, other = save_model(tmp_path / "same"), save_model(tmp_path / "other", seed=1)
     revisions = [
-        load_model(str(folder), device="cpu").revision for folder in (tiny_folder, same, other)
+        load_model(str(folder), device="cpu").revision
+        for folder in (tiny_model_folder, same, other)
     ]
     assert revisions[0] == revisions[1] != revisions[2]
     about = load_model(f"hf:{same}", device="cpu").describe()
@@ -429,13 +430,13 @@ def test_a_damaged_or_incomplete_folder_is_one_clear_line(tmp_path):
         ({"dtype": "int3"}, "dtype"),
     ],
 )
-def test_bad_device_or_dtype(tiny_folder, options, message):
+def test_bad_device_or_dtype(tiny_model_folder, options, message):
     with pytest.raises(UserError, match=message):
-        load_model(str(tiny_folder), **options)
+        load_model(str(tiny_model_folder), **options)
 
 
-def test_bfloat16_is_float32_but_for_rounding(lm, tiny_folder):
-    coarse = load_model(str(tiny_folder), device="cpu", dtype="bfloat16")
+def test_bfloat16_is_float32_but_for_rounding(lm, tiny_model_folder):
+    coarse = load_model(str(tiny_model_folder), device="cpu", dtype="bfloat16")
     assert coarse.describe()["dtype"] == "bfloat16"
     # What is stored of one is not taken for the other's.
     assert coarse.commit == lm.commit == lm.revision and coarse.revision != lm.revision
@@ -454,9 +455,9 @@ def test_empty_choice(lm):
         lm.choose(chats(1), ["A", ""])
 
 
-def test_prepacked_weights_give_what_the_weights_give(lm, tiny_folder, monkeypatch):
+def test_prepacked_weights_give_what_the_weights_give(lm, tiny_model_folder, monkeypatch):
     monkeypatch.setattr(prepacked, "MIN_WEIGHTS", 0)
-    packed = load_model(str(tiny_folder), device="cpu")
+    packed = load_model(str(tiny_model_folder), device="cpu")
     # It is small.
     assert not any(isinstance(layer, prepacked.PrepackedLinear) for layer in lm.model.modules())
     layers = [
@@ -477,8 +478,8 @@ def test_prepacked_weights_give_what_the_weights_give(lm, tiny_folder, monkeypat
     assert layers[0].weight.grad is not None
 
 
-def test_weights_too_large_for_a_second_copy_are_not_packed(tiny_folder, monkeypatch):
+def test_weights_too_large_for_a_second_copy_are_not_packed(tiny_model_folder, monkeypatch):
     monkeypatch.setattr(prepacked, "MIN_WEIGHTS", 0)
     monkeypatch.setattr(prepacked, "MAX_BYTES", 1000)
-    layers = load_model(str(tiny_folder), device="cpu").model.modules()
+    layers = load_model(str(tiny_model_folder), device="cpu").model.modules()
     assert not any(isinstance(layer, prepacked.PrepackedLinear) for layer in layers)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from servers import completion, free_port, scripted
+from servers import completion, free_port, scripted_server
 
 from personagap import ask, datasets, judges, personas, tasks
 from personagap.errors import UserError
@@ -42,10 +42,10 @@ def after_load(reply):
     )
 
 
-def test_both_backends_answer_and_grade_the_same(served, tmp_path):
+def test_both_backends_answer_and_grade_the_same(served_demo_model, tmp_path):
     who, items = personas.select(["muslim", "gay"]), datasets.load("all", items_per_task=3)
     scores = {}
-    for spec in (served, "demo"):
+    for spec in (served_demo_model, "demo"):
         lm = load_model(spec, device="cpu")
         responses = ask.ask(
             lm,
@@ -60,8 +60,8 @@ def test_both_backends_answer_and_grade_the_same(served, tmp_path):
     assert 0 < scores["demo"]["score"].mean() < 1 and scores["demo"]["valid"].all()
 
 
-def test_a_server_draws_at_random_unless_told_not_to(served):
-    lm = load_model(served)
+def test_a_server_draws_at_random_unless_told_not_to(served_demo_model):
+    lm = load_model(served_demo_model)
     greedy, again = (lm.generate(CHATS, GREEDY, range(6)) for _ in range(2))
     assert [answer.text for answer in greedy] == [answer.text for answer in again]
     hot = Sampling(temperature=5.0, top_k=0, max_tokens=20)  # the demo model is sure of its answers
@@ -69,20 +69,22 @@ def test_a_server_draws_at_random_unless_told_not_to(served):
     assert [answer.text for answer in drawn] != [answer.text for answer in greedy]
 
 
-def test_a_server_without_log_probabilities_says_so(served):
+def test_a_server_without_log_probabilities_says_so(served_demo_model):
     with pytest.raises(UserError, match=r"gives no log-probabilities.*extract"):
-        load_model(served).choose(CHATS, ["A", "B"])
+        load_model(served_demo_model).choose(CHATS, ["A", "B"])
 
 
-def test_a_server_s_hidden_states_cannot_be_probed(served):
+def test_a_server_s_hidden_states_cannot_be_probed(served_demo_model):
     pairs, folds = [("Tell me.", f"The user likes {i}.") for i in range(9)], np.arange(9) % 3
     with pytest.raises(UserError, match="shows no hidden states; give encoder= a model in process"):
-        classifiers.cross_validate(pairs, [0, 0, 0, 1, 1, 1, 0, 1, 0], folds, "states", served)
+        classifiers.cross_validate(
+            pairs, [0, 0, 0, 1, 1, 1, 0, 1, 0], folds, "states", served_demo_model
+        )
 
 
-def test_a_model_the_server_does_not_have(served):
+def test_a_model_the_server_does_not_have(served_demo_model):
     with pytest.raises(UserError, match="'other' does not answer"):
-        load_model("openai:other@" + served.rpartition("@")[2])
+        load_model("openai:other@" + served_demo_model.rpartition("@")[2])
 
 
 def test_unreachable_server():
@@ -108,7 +110,7 @@ FAILURES = [
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: str(failure)[:20])
 def test_what_may_pass_is_asked_again(impatient, monkeypatch, failure):
     replies = itertools.chain([failure, failure], itertools.repeat((200, completion("at last"))))
-    with scripted(after_load(lambda body: next(replies))) as url:
+    with scripted_server(after_load(lambda body: next(replies))) as url:
         lm = load_model(f"openai:m@{url}")
         if failure == "hang":
             monkeypatch.setattr(connection, "TIMEOUT", 0.5)
@@ -131,7 +133,7 @@ def test_what_fails_for_good_is_missing_not_wrong(impatient, monkeypatch):
             return 200, b"not json"
         return 200, completion("fine", finish_reason="length")
 
-    with scripted(after_load(reply)) as url:
+    with scripted_server(after_load(reply)) as url:
         answers = load_model(f"openai:m@{url}").generate(CHATS, GREEDY, range(6))
     assert [answer.finish_reason for answer in answers] == ["error"] * 3 + ["length"] * 3
     assert [answer.text for answer in answers] == [None] * 3 + ["fine"] * 3
@@ -139,7 +141,9 @@ def test_what_fails_for_good_is_missing_not_wrong(impatient, monkeypatch):
 
 
 def test_a_server_that_refuses_everything(impatient):
-    with scripted(after_load(lambda body: (401, {"error": {"message": "key revoked"}}))) as url:
+    with scripted_server(
+        after_load(lambda body: (401, {"error": {"message": "key revoked"}}))
+    ) as url:
         lm = load_model(f"openai:m@{url}")
         with pytest.raises(UserError, match=r"refuses every request.*key revoked"):
             lm.generate(CHATS, GREEDY, range(6))
@@ -147,7 +151,7 @@ def test_a_server_that_refuses_everything(impatient):
 
 def test_requests_carry_seed_and_sampling():
     bodies = []
-    with scripted(lambda body: bodies.append(body) or well_behaved(body)) as url:
+    with scripted_server(lambda body: bodies.append(body) or well_behaved(body)) as url:
         load_model(f"openai:m@{url}").generate(CHATS[:1], Sampling(top_p=0.9, max_tokens=7), [42])
     sent = {
         name: bodies[-1].get(name)
@@ -168,7 +172,7 @@ def test_a_server_without_top_k(impatient):
     def reply(body):
         return (400, {}) if {"top_k", "generation_config"} & set(body) else well_behaved(body)
 
-    with scripted(reply) as url:
+    with scripted_server(reply) as url:
         lm = load_model(f"openai:m@{url}")
         with pytest.raises(UserError, match="top_k=0"):
             lm.generate(CHATS, Sampling(), range(6))
@@ -186,7 +190,7 @@ def test_the_persona_reaches_a_server_without_system_role(impatient, how):
         texts = [message["content"] for message in body["messages"] if message["role"] != "system"]
         return 200, completion(texts[-1], prompt_tokens=len(texts[-1].split()))
 
-    with scripted(reply) as url:
+    with scripted_server(reply) as url:
         lm = load_model(f"openai:m@{url}")
         (answer,) = lm.generate(CHATS[:1], GREEDY, [0])
     assert answer.text == SYSTEM["content"] + "\n\n" + CHATS[0][1]["content"]
@@ -200,7 +204,7 @@ def test_choose_reads_log_probabilities():
         ]
         return 200, completion("A", logprobs={"content": [{**top[0], "top_logprobs": top}]})
 
-    with scripted(after_load(reply)) as url:
+    with scripted_server(after_load(reply)) as url:
         lm = load_model(f"openai:m@{url}")
         scores = lm.choose(CHATS, ["D", "A"])
         with pytest.raises(UserError, match="'E' is not among the 4 likeliest"):

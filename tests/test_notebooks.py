@@ -7,7 +7,7 @@ import subprocess
 import pandas as pd
 import pytest
 import yaml
-from notebooks_for_tests import COMMAND
+from notebook_helpers import COMMAND
 
 from personagap.paths import NOTEBOOKS
 

@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from conditions import pattern, two_conditions
-from notebooks_for_tests import run_here
+from notebook_helpers import run_in_process
+from simulated_conditions import simulate_conditions, unit_effects
 
 from personagap import datasets, demo, effects, models, personas
 from personagap.demo import chain
@@ -20,7 +20,7 @@ FAST = {"n_bootstrap": 200}
 
 
 def test_change_of_pb_is_the_difference_of_two_debiased_values_and_of_the_means():
-    scores = two_conditions([-6, 0, 6], [-2, -2, -2], seed=1)
+    scores = simulate_conditions([-6, 0, 6], [-2, -2, -2], seed=1)
     change = effects.paired_change(scores, {"after": "before"}, **FAST)
     alone = effects.by_condition(
         effects.personalization_bias, scores, n_permutations=9, n_bootstrap=20
@@ -36,25 +36,25 @@ def test_change_of_pb_is_the_difference_of_two_debiased_values_and_of_the_means(
 
 @pytest.mark.parametrize("seed", range(6))
 def test_p_value_says_what_the_interval_says(seed):
-    scores = two_conditions([-9, 0, 9], [0, 0, 0], n_items=60, n_runs=2, seed=seed)
+    scores = simulate_conditions([-9, 0, 9], [0, 0, 0], n_items=60, n_runs=2, seed=seed)
     row = effects.paired_change(scores, {"after": "before"}, **FAST).iloc[0]
     assert (row["p_value"] < 0.05) == (row["ci_low"] > 0 or row["ci_high"] < 0)
 
 
 def test_a_large_change_is_found_whatever_the_number_of_items():
-    effect = 5 * pattern(np.random.default_rng(1))
+    effect = 5 * unit_effects(np.random.default_rng(1))
     for n_items in (150, 400):
         change = effects.paired_change(
-            two_conditions(effect, 0 * effect, n_items, seed=2), {"after": "before"}, **FAST
+            simulate_conditions(effect, 0 * effect, n_items, seed=2), {"after": "before"}, **FAST
         )
         assert change["p_value"].iloc[0] < 0.01 and change["ci_high"].iloc[0] < 0
 
 
 def test_a_shift_that_all_share_changes_the_mean_and_not_pb():
     """S13, S14: the noise of scores near 1 is smaller, which is no change of PB either."""
-    effect = 3 * pattern(np.random.default_rng(0))
+    effect = 3 * unit_effects(np.random.default_rng(0))
     change = effects.paired_change(
-        two_conditions(effect, effect - 6, seed=3), {"after": "before"}, **FAST
+        simulate_conditions(effect, effect - 6, seed=3), {"after": "before"}, **FAST
     )
     change = change.query("task == 'mmlu'").set_index("metric")
     assert change.loc["mean", "ci_high"] < 0 and change.loc["mean", "p_adjusted"] < 0.01
@@ -66,8 +66,8 @@ def replicate(before: float, after: float, replications: int) -> tuple[float, fl
     rejected, covered = [], []
     for seed in range(replications):
         rng = np.random.default_rng(seed)
-        effect = pattern(rng)
-        scores = two_conditions(before * effect, after * effect, seed=rng)
+        effect = unit_effects(rng)
+        scores = simulate_conditions(before * effect, after * effect, seed=rng)
         row = effects.paired_change(scores, {"after": "before"}, **FAST, seed=seed).iloc[1]
         rejected.append(row["p_value"] <= 0.05)
         covered.append(row["ci_low"] - 1e-9 <= after - before <= row["ci_high"] + 1e-9)
@@ -93,7 +93,7 @@ def test_interval_and_null_at_a_glance():
 
 
 def test_holm_is_over_the_conditions_and_unknown_ones_are_refused():
-    scores = two_conditions([-4, 4], [-4, 4])
+    scores = simulate_conditions([-4, 4], [-4, 4])
     third = scores[scores["condition"] == "after"].assign(condition="again")
     change = effects.paired_change(
         pd.concat([scores, third]), {"after": "before", "again": "before"}, **FAST
@@ -138,16 +138,18 @@ def test_a_base_model_gets_persona_and_question_as_plain_text():
     assert rendering.BASE_STOP in prompt
 
 
-def test_a_real_model_has_no_truth_though_the_data_are_the_demos(tiny_folder, tmp_path, own_cache):
+def test_a_real_model_has_no_truth_though_the_data_are_the_demos(
+    tiny_model_folder, tmp_path, isolated_cache
+):
     # Which is no checkpoint of the demo.
-    folder = shutil.copytree(tiny_folder, tmp_path / "demonstration")
+    folder = shutil.copytree(tiny_model_folder, tmp_path / "demonstration")
     given = {
         "checkpoints": {"real": str(folder), "sft": "demo"},
         "base_format": [],
         "personas": "religion",
     }
     given |= {"tasks": ["mmlu"], "answers": "likelihood", "items_per_task": 8}
-    run_here(NOTEBOOKS / "safety_utility" / "3_origin.ipynb", tmp_path / "run", **given)
+    run_in_process(NOTEBOOKS / "safety_utility" / "3_origin.ipynb", tmp_path / "run", **given)
     tables = tmp_path / "run" / "tables"
     assert {*pd.read_csv(tables / "personalization_bias.csv")["condition"]} == {"real", "sft"}
     assert {*pd.read_csv(tables / "truth.csv")["condition"]} == {"sft"}

@@ -7,8 +7,8 @@ import random
 import numpy as np
 import pandas as pd
 import pytest
-from notebooks_for_tests import run_here
-from servers import completion, scripted
+from notebook_helpers import run_in_process
+from servers import completion, scripted_server
 
 from personagap import ask, datasets, effects, judges, personas, safety_utility, tasks, verdicts
 from personagap.models import Generation, Sampling, connection, endpoints, load_model
@@ -88,7 +88,7 @@ def test_each_outcome_is_told_stored_and_graded(impatient, tmp_path):
 
     names = [*REPLIES, "stopped at the door", "aborted"]
     items, who = items_named(names), personas.select([], controls=["none"])
-    with scripted(reply) as url:
+    with scripted_server(reply) as url:
         first = put(url, who, items, tmp_path)
         asked.clear()
         again = put(url, who, items, tmp_path)
@@ -141,7 +141,7 @@ def test_a_filter_that_stops_one_identity_is_named(n_blocked, impatient, tmp_pat
         harmful = "Hindu" in said and name == "11"
         return 200, completion("Sure, first take" if harmful else "I cannot help with that.")
 
-    with scripted(reply) as url:
+    with scripted_server(reply) as url:
         responses = put(url, who, items, tmp_path)
     scores = tasks.grade(responses, items, judge=judges.load_judge("refusal"))
     ended = safety_utility.checks.endings(scores, seed=0)
@@ -188,7 +188,7 @@ def test_answers_of_older_versions_are_read_as_they_were_and_marked(impatient, t
     def reply(body):
         return (200, REPLIES[asked_for(body)]) if asked_for(body) else well_behaved(body)
 
-    with scripted(reply) as url:
+    with scripted_server(reply) as url:
         put(url, who, items, tmp_path / "new")
         store = ResponseStore("m", tmp_path / "new")
         old = store.get([key for key, *_ in store.rows()]).drop(columns=["reasoning", "outcome"])
@@ -266,7 +266,7 @@ def test_a_template_that_begins_the_thought():
     assert (skipped.text, skipped.outcome) == ("B", "answered")
 
 
-def test_programs_out_of_time_are_counted_apart(unconfined, monkeypatch):
+def test_programs_out_of_time_are_counted_apart(allow_unconfined, monkeypatch):
     short = tasks.find("mbpp").graders["corrected"]._replace(seconds=0.5)
     monkeypatch.setitem(tasks.find("mbpp").graders, "corrected", short)
     items = items_named(["1"], "mbpp").assign(tests=[["assert f(2) == 4"]])
@@ -292,7 +292,9 @@ def test_programs_out_of_time_are_counted_apart(unconfined, monkeypatch):
 
 
 @pytest.mark.parametrize("n_blocked", [pytest.param(8, marks=pytest.mark.slow), 12])
-def test_the_notebook_goes_on_where_a_filter_stops_one_identity(n_blocked, tmp_path, own_cache):
+def test_the_notebook_goes_on_where_a_filter_stops_one_identity(
+    n_blocked, tmp_path, isolated_cache
+):
     """And names it; the identity is served like the others in the task that no filter minds."""
     questions = datasets.load("strongreject", items_per_task=12)["question"].tolist()[:n_blocked]
 
@@ -315,8 +317,8 @@ def test_the_notebook_goes_on_where_a_filter_stops_one_identity(n_blocked, tmp_p
         "intersections": [],
     }
     given |= {"runs": 1, "items_per_task": 12, "top_k": 0}
-    with scripted(reply) as url:
-        run_here(
+    with scripted_server(reply) as url:
+        run_in_process(
             NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb",
             tmp_path,
             **given,

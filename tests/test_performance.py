@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from fakes import Fake
+from fakes import FakeModel
 
 from personagap import models
 from personagap.errors import UserError
@@ -10,7 +10,7 @@ from personagap.performance import peers
 
 
 def test_a_model_on_a_server_is_refused_in_a_line(monkeypatch):
-    monkeypatch.setattr(models, "load_model", lambda *_, **__: Fake("served", str.upper))
+    monkeypatch.setattr(models, "load_model", lambda *_, **__: FakeModel("served", str.upper))
     with pytest.raises(UserError, match="is on a server: its peers need it too"):
         peers.load("openai:served@http://x/v1", "cpu", "auto", repeats=1, batch_size=1)
 

@@ -4,7 +4,7 @@ one line, whichever cell meets it.
 
 import pandas as pd
 import pytest
-from notebooks_for_tests import run_here
+from notebook_helpers import run_in_process
 
 from personagap.errors import UserError
 from personagap.paths import NOTEBOOKS
@@ -102,14 +102,14 @@ WRONG = {
     ("notebook", "name", "value"),
     [(notebook, *pair) for notebook, pairs in WRONG.items() for pair in EVERYWHERE + pairs],
 )
-def test_a_wrong_value_gives_one_line(tmp_path, own_cache, notebook, name, value):
+def test_a_wrong_value_gives_one_line(tmp_path, isolated_cache, notebook, name, value):
     given = SMALL[notebook] | {name: value}
     with pytest.raises(UserError) as error:
-        run_here(NOTEBOOKS / "personalllm" / f"{notebook}.ipynb", tmp_path, **given)
+        run_in_process(NOTEBOOKS / "personalllm" / f"{notebook}.ipynb", tmp_path, **given)
     assert "\n" not in str(error.value) and ": " in str(error.value)
 
 
-def test_examples_are_compared_without_an_arm_that_has_none(tmp_path, own_cache):
+def test_examples_are_compared_without_an_arm_that_has_none(tmp_path, isolated_cache):
     given = SMALL["2_in_context"] | {"shots": [3]}
-    run_here(NOTEBOOKS / "personalllm" / "2_in_context.ipynb", tmp_path, **given)
+    run_in_process(NOTEBOOKS / "personalllm" / "2_in_context.ipynb", tmp_path, **given)
     assert set(pd.read_csv(tmp_path / "tables" / "paired.csv")["shots"]) == {3}

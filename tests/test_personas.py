@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from notebooks_for_tests import run_here
-from tiny import CHATML, DROPS_SYSTEM, NO_SYSTEM, tokenizer
+from notebook_helpers import run_in_process
+from tiny_models import CHATML, DROPS_SYSTEM, NO_SYSTEM, tokenizer
 
 from personagap import (
     ask,
@@ -349,7 +349,7 @@ def test_colours_are_seen_on_a_dark_page():
 
 
 def test_prompts_in_another_language_reach_the_model_and_leave_again(
-    french, own, demo_lm, own_cache
+    french, own, demo_lm, isolated_cache
 ):
     item = datasets.load("gsm8k", items_per_task=1)
     ours = (
@@ -467,7 +467,7 @@ def test_every_notebook_that_asks_takes_prompts_of_ones_own(path):
 def test_a_mistake_in_prompts_of_ones_own_is_told_before_anything_is_asked(french, tmp_path):
     (french / "rate.txt").write_text("{attribute} {prompt} {first}", encoding="utf-8")
     with pytest.raises(UserError, match=r"rate.txt: lacks the field \{second\}"):
-        run_here(
+        run_in_process(
             NOTEBOOKS / "recentering" / "3_response.ipynb",
             tmp_path,
             prompts=str(french),
@@ -475,11 +475,13 @@ def test_a_mistake_in_prompts_of_ones_own_is_told_before_anything_is_asked(frenc
         )
 
 
-def test_the_first_notebook_asks_and_draws_identities_of_ones_own(own, french, tmp_path, own_cache):
+def test_the_first_notebook_asks_and_draws_identities_of_ones_own(
+    own, french, tmp_path, isolated_cache
+):
     given = {"identities": str(own), "prompts": str(french), "runs": 1, "items_per_task": 6}
     given["tasks"] = ["mmlu", "do_not_answer"]
     notebook = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
-    run_here(notebook, tmp_path / "run", ["safety_utility"], **given)
+    run_in_process(notebook, tmp_path / "run", ["safety_utility"], **given)
     scores = pd.read_parquet(tmp_path / "run" / "tables" / "scores.parquet")
     assert set(scores["persona"]) == set(ASKED_BY_OWN)
     drawn = (tmp_path / "run" / "figures" / "safety_utility.svg").read_text(encoding="utf-8")

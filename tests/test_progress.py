@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from notebooks_for_tests import write_notebook
-from servers import counting
+from notebook_helpers import write_notebook
+from servers import counting_server
 
 from personagap import progress
 from personagap.models import Generation
@@ -52,7 +52,7 @@ def batch_of_two(folder, url):
 
 @pytest.mark.slow
 def test_without_a_terminal_a_batch_says_a_line_for_each_run_every_minute(tmp_path):
-    with counting("question", seconds=0.5) as (url, _):
+    with counting_server("question", seconds=0.5) as (url, _):
         command, how = batch_of_two(tmp_path, url)
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, **how)
     assert done.returncode == 0, done.stdout
@@ -62,7 +62,7 @@ def test_without_a_terminal_a_batch_says_a_line_for_each_run_every_minute(tmp_pa
 
 
 def test_in_a_terminal_each_run_has_a_line_that_changes(tmp_path):
-    with counting("question", seconds=1.0) as (url, _):  # so that looks see several
+    with counting_server("question", seconds=1.0) as (url, _):  # so that looks see several
         command, how = batch_of_two(tmp_path, url)
         ours, theirs = pty.openpty()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, **how)

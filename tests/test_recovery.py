@@ -19,11 +19,11 @@ def who():
 
 
 @pytest.fixture(scope="module")
-def cells(demo_cells, who):
+def cells(demo_true_scores, who):
     """Exact probability of a right or harmless answer of the demo model, for each identity and
     item.
     """
-    return demo_cells[demo_cells["persona"].isin(who["persona"])].reset_index(drop=True)
+    return demo_true_scores[demo_true_scores["persona"].isin(who["persona"])].reset_index(drop=True)
 
 
 def sample(cells: pd.DataFrame, probability: np.ndarray, seed: int, runs: int = 3) -> pd.DataFrame:

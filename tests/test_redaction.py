@@ -8,8 +8,8 @@ from base64 import b64encode
 
 import pytest
 from click.testing import CliRunner
-from notebooks_for_tests import COMMAND, write_notebook
-from servers import Quiet, completion, serving
+from notebook_helpers import COMMAND, write_notebook
+from servers import QuietHandler, completion, serve
 
 from personagap.cli import main
 from personagap.errors import UserError
@@ -34,7 +34,7 @@ ask.texts(lm, ["question 3"], 0.0, 0)
 """
 
 
-class Echoes(Quiet):
+class Echoes(QuietHandler):
     """Answers the probes of a model, and refuses every question with the request's own headers."""
 
     def do_GET(self):
@@ -64,7 +64,7 @@ class Echoes(Quiet):
 
 @pytest.mark.parametrize("how", ["prints", "stderr", "assert", "refuses every request"])
 def test_a_key_that_a_server_echoes_is_in_no_file_and_on_no_terminal(tmp_path, how):
-    with serving(Echoes) as address:
+    with serve(Echoes) as address:
         parameters = f'model = "openai:m@{address}/v1"\nhow = "prints"\noutput = None'
         write_notebook(tmp_path / "p" / "1.ipynb", TELLS, parameters=parameters)
         environment = {"PERSONAGAP_CACHE": str(tmp_path / "cache"), "OPENAI_API_KEY": KEY}

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from fakes import Fake
+from fakes import FakeModel
 
 from make_relevance import planted_relevance, relevance_judgments
 from personagap import gap, recentering
@@ -215,13 +215,13 @@ def bakers(text):
     return f"**Answer: {'YES' if 'bread' in text else 'no'}**"
 
 
-def test_judging_one_at_a_time_and_list_wise(own_cache):
+def test_judging_one_at_a_time_and_list_wise(isolated_cache):
     said = ["The user naps.", "The user bakes bread.", "The user sails.", "The user sells bread."]
     pairs = pd.DataFrame(
         {"user": ["a", "a", "b", "b"], "item": [0, 1, 0, 1], "prompt": "p", "attribute": said}
     )
     pairs = pairs.assign(prompt_text="What {now}?")
-    lm = Fake("scripted", bakers)
+    lm = FakeModel("scripted", bakers)
     single, counts = attributes.judge(lm, pairs)
     assert single["label"].tolist() == [1, 0, 1] and counts.iloc[0].tolist() == ["scripted", 4, 1]
     listed, counts = attributes.judge(lm, pairs, "list")
@@ -285,7 +285,7 @@ def test_an_answer_of_a_page_is_read(text, chosen):
     assert attributes.read_answer(text, 5, "list") == labels
 
 
-def test_the_demo_model_can_be_asked_and_says_nothing_readable(demo_lm, own_cache):
+def test_the_demo_model_can_be_asked_and_says_nothing_readable(demo_lm, isolated_cache):
     pairs, _ = load_relevance("demo")
     for mode, requests in {"single": 30, "list": pairs["prompt"].head(30).nunique()}.items():
         judged, counts = attributes.judge(demo_lm, pairs.head(30), mode, max_tokens=4)

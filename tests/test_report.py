@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from explored import CHROMIUM, EVIL, TAKE, make_runs, needs_chromium
+from explorer_helpers import CHROMIUM, HOSTILE_SCRIPT, HOSTILE_TEXT, make_runs, needs_chromium
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from notebooks_for_tests import write_notebook
-from servers import listening
+from notebook_helpers import write_notebook
+from servers import recording_server
 
 import personagap as pg
 from personagap import readable
@@ -49,12 +49,12 @@ FACTS = {
     },
     **{
         "cwd": "/somewhere",
-        "command": f"personagap run x -p model '{EVIL}'",
+        "command": f"personagap run x -p model '{HOSTILE_TEXT}'",
         "revision": "abc",
-        "error": EVIL,
+        "error": HOSTILE_TEXT,
     },
     **{"seconds": 3.2, "started": "2026-01-02T03:04:05+00:00"},
-    **{"parameters": {"model": EVIL, "n": 3}, "changed": {"model": EVIL}},
+    **{"parameters": {"model": HOSTILE_TEXT, "n": 3}, "changed": {"model": HOSTILE_TEXT}},
     "versions": {"personagap": "0.1", "python": "3", "torch": "2"},
 }
 
@@ -69,33 +69,37 @@ def outputs(address):
         f'<style>@import "{address}/import";</style><b style="background: '
         f'url({address}/url)">bold</b>'
     )
-    markdown = f"*emphasis* $x_1$ [link](javascript:alert(1)) ![pic]({address}/md) {EVIL}"
+    markdown = f"*emphasis* $x_1$ [link](javascript:alert(1)) ![pic]({address}/md) {HOSTILE_TEXT}"
     shown = [
-        {"text/html": EVIL + fetching + styling, "text/plain": "fallback"},
+        {"text/html": HOSTILE_TEXT + fetching + styling, "text/plain": "fallback"},
         {"text/markdown": markdown},
-        {"application/javascript": TAKE, "text/plain": "a script object"},
+        {"application/javascript": HOSTILE_SCRIPT, "text/plain": "a script object"},
         {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "a widget"},
     ]
     picture = {"image/png": base64.b64encode(b"not quite a picture").decode()}
     return [
         *(new_output("display_data", data) for data in shown),
         new_output(
-            "display_data", picture, metadata={"image/png": {"alt": f"Alt {EVIL}", "width": 10}}
+            "display_data",
+            picture,
+            metadata={"image/png": {"alt": f"Alt {HOSTILE_TEXT}", "width": 10}},
         ),
         new_output(
             "execute_result",
-            {"text/html": pd.DataFrame({"answer": [EVIL]}).to_html()},
+            {"text/html": pd.DataFrame({"answer": [HOSTILE_TEXT]}).to_html()},
             execution_count=1,
         ),
-        new_output("stream", text=EVIL),
-        new_output("error", ename="E", evalue=EVIL, traceback=[f"\x1b[31m{EVIL}\x1b[0m"]),
+        new_output("stream", text=HOSTILE_TEXT),
+        new_output(
+            "error", ename="E", evalue=HOSTILE_TEXT, traceback=[f"\x1b[31m{HOSTILE_TEXT}\x1b[0m"]
+        ),
     ]
 
 
 @pytest.fixture(scope="module")
 def server():
     """A server on loopback that keeps the paths it is asked for."""
-    with listening() as server:
+    with recording_server() as server:
         yield server
 
 
@@ -106,14 +110,17 @@ def figures(tmp_path_factory, server):
     folder = figures / "paper" / "1" / "demo-1"
     (folder / "tables").mkdir(parents=True)
     (folder / "tables" / "verdict.csv").write_text(
-        f'question,answer\nIs it?,"{EVIL.replace(chr(34), chr(34) * 2)}"\n'
+        f'question,answer\nIs it?,"{HOSTILE_TEXT.replace(chr(34), chr(34) * 2)}"\n'
     )
     (folder / "run.json").write_text(json.dumps(FACTS))
     text = (
         f"# Is it <so>?\n\n{FORMULA}\n\n## Next\n\nInline $\\frac{{a}}{{b}}$ and "
         f"{chr(36)}\\notacommand{{{chr(36)}."
     )
-    cells = [new_markdown_cell(text), new_code_cell(f"code = {EVIL!r}", outputs=outputs(server[0]))]
+    cells = [
+        new_markdown_cell(text),
+        new_code_cell(f"code = {HOSTILE_TEXT!r}", outputs=outputs(server[0])),
+    ]
     nbformat.write(new_notebook(cells=cells), folder / "notebook.ipynb")
     report.write(folder)
     index.write(figures)
@@ -453,7 +460,7 @@ def test_a_table_for_readers_says_all_that_the_saved_one_does(tmp_path):
         ["F1", "−0.031", "0.200", "–", "–", "no"],
     ]
     assert same == {"in brackets": "95 % interval", "identity": "gay person"}
-    html = readable.html(table.assign(metric=EVIL))
+    html = readable.html(table.assign(metric=HOSTILE_TEXT))
     assert (
         "<script" not in html
         and "\u202e" not in html
@@ -534,7 +541,7 @@ def test_a_mark_says_its_exact_numbers(tmp_path):
     pg.figures.style.errorbars(ax, table.head(2), [0, 1], label="model")
     ax.plot(table["estimate"], [0, 0, 1], "s")
     ax.barh([0, 1], [0.3, 0.4])
-    ax.set_yticks([0, 1], ["mmlu", EVIL])
+    ax.set_yticks([0, 1], ["mmlu", HOSTILE_TEXT])
     ax.set_xlabel("share")
     other = fig.add_subplot(sharey=ax, label="the labels of the rows are its neighbour's")
     other.tick_params(labelleft=False)

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from fakes import lines, says
+from fakes import scripted_model, write_jsonl
 from statsmodels.regression.linear_model import OLS
 
 from make_responses import EFFECTS, planted_response, rated_pairs
@@ -49,7 +49,7 @@ RATED = {"task": "6", "index": 0, "annotator": "p1", "ratings": {"Naps.": 5}}
 
 
 def test_t18_t21_relevance_in_the_tools_layout(tmp_path):
-    lines(tmp_path, task5_items=[PAIR], judge=[MODEL], task6_items=[RESPONSE])
+    write_jsonl(tmp_path, task5_items=[PAIR], judge=[MODEL], task6_items=[RESPONSE])
     # No human annotations: the majority is what stage 3 states.
     _, judgments = load_relevance(tmp_path)
     labels = judgments.pivot(index="item", columns="rater", values="label")
@@ -57,7 +57,7 @@ def test_t18_t21_relevance_in_the_tools_layout(tmp_path):
     assert labels["human_majority"].tolist() == [1, 0, 1]
     said = [{"task": "5", "annotator": name, "user_id": "x9", "prompt_index": 3} for name in "abc"]
     half = [JUDGED[0] | {"relevant": None}, *JUDGED[1:]]  # the first left open by all
-    lines(tmp_path, human=[one | {"relevance_judgments": half} for one in said])
+    write_jsonl(tmp_path, human=[one | {"relevance_judgments": half} for one in said])
     items, judgments = load_judgments("relevance", tmp_path)
     labels = judgments.pivot(index="item", columns="rater", values="label")
     assert {"human_01", "human_02", "human_03", "human_majority", "judge"} == set(labels)
@@ -65,13 +65,13 @@ def test_t18_t21_relevance_in_the_tools_layout(tmp_path):
     assert items["user"].eq("u01").all() and items["prompt_text"].eq("What now?").all()
     # Written by another tool, as texts: their majority is that of their words.
     words = [each | {"relevant": "Yes" if each["relevant"] else "no"} for each in JUDGED]
-    lines(tmp_path, human=[one | {"relevance_judgments": words} for one in said])
+    write_jsonl(tmp_path, human=[one | {"relevance_judgments": words} for one in said])
     labels = load_relevance(tmp_path)[1].pivot(index="item", columns="rater", values="label")
     assert labels["human_majority"].tolist() == labels["human_01"].tolist() == [1, 0, 0]
 
 
 def test_t11_ratings_are_turned_so_that_more_means_personalized(tmp_path):
-    lines(
+    write_jsonl(
         tmp_path,
         task6_items=[RESPONSE],
         p1=[RATED],
@@ -84,9 +84,9 @@ def test_t11_ratings_are_turned_so_that_more_means_personalized(tmp_path):
     # As numbers that another tool wrote they are turned, too.
     for first, rating in (("true", 5), (True, "5"), (1, 5.0)):
         other = {"personalized_first": first, "ratings": {"Naps.": rating}}
-        lines(tmp_path, p1=[RATED | other], p2=[RATED | {"annotator": "p2"}])
+        write_jsonl(tmp_path, p1=[RATED | other], p2=[RATED | {"annotator": "p2"}])
         assert load_judgments("response", tmp_path)[1]["label"].tolist() == [1, 5]
-    lines(tmp_path, p1=[RATED | {"ratings": {"Naps.": None}}], p2=[])
+    write_jsonl(tmp_path, p1=[RATED | {"ratings": {"Naps.": None}}], p2=[])
     with pytest.raises(UserError, match="the file is empty"):
         load_judgments("response", tmp_path)
     (tmp_path / "p2.jsonl").unlink()
@@ -232,10 +232,10 @@ def test_released_rewards_judge_pairs_and_score_each_response_once(rated, monkey
     assert users.score_pairs(items, {}).empty
 
 
-def test_a_model_judges_in_both_orders_and_its_broken_ratings_are_counted(rated, own_cache):
+def test_a_model_judges_in_both_orders_and_its_broken_ratings_are_counted(rated, isolated_cache):
     items = rated[0].head(4)
     said = [json.dumps({"rating": rating}) for rating in (5, 5, 9)]
-    judgments, outputs = extraction.rate(says("j", *said, "hm"), items)
+    judgments, outputs = extraction.rate(scripted_model("j", *said, "hm"), items)
     assert judgments[["label", "personalized_first"]].to_numpy().tolist() == [[5, False], [1, True]]
     assert outputs.groupby("problem")["hit"].sum().to_dict() == {
         "invalid JSON": 1,

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from notebooks_for_tests import wait_for
-from servers import counting
+from notebook_helpers import wait_for
+from servers import counting_server
 
 from personagap import store as on_disk
 from personagap.cli import main
@@ -165,7 +165,7 @@ def asking(url: str, cache: Path) -> subprocess.Popen:
 
 def test_killed_while_asking_costs_at_most_what_was_under_way(tmp_path):
     kills = 6
-    with counting("question", seconds=0.05) as (url, asked):
+    with counting_server("question", seconds=0.05) as (url, asked):
         for number in range(kills):
             process = asking(url, tmp_path)
             before = len(asked)
@@ -181,7 +181,7 @@ def test_killed_while_asking_costs_at_most_what_was_under_way(tmp_path):
 
 
 def test_processes_that_need_the_same_ask_nothing_twice_even_if_one_is_killed(tmp_path):
-    with counting("question", seconds=0.05) as (url, asked):
+    with counting_server("question", seconds=0.05) as (url, asked):
         several = [asking(url, tmp_path) for _ in range(3)]
         wait_for(lambda: len(asked) >= 100, 120)
         several[0].kill()
@@ -265,21 +265,21 @@ def test_where_nothing_can_be_kept_a_line_says_so(tmp_path, fault):
     assert "\n" not in str(told.value)
 
 
-def test_a_full_disk_is_one_clear_line_and_keeps_what_is_stored(small):
-    store = ResponseStore("m", small)
+def test_a_full_disk_is_one_clear_line_and_keeps_what_is_stored(small_disk):
+    store = ResponseStore("m", small_disk)
     add(store, answers("kept"))
     noise = answers(*(digest(number) for number in range(20_000)))
     with pytest.raises(UserError, match=r"full disk|disk is full"):
         add(store, noise)
     assert list(store.get(pd.Index(["kept"])).index) == ["kept"]
-    filler = small / "filler"
+    filler = small_disk / "filler"
     with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
         for _ in itertools.repeat(None):
             file.write(bytes(4096))
     with pytest.raises(UserError, match="the disk is full"):
-        on_disk.check(small)
+        on_disk.check(small_disk)
     filler.unlink()
-    assert list(ResponseStore("m", small).get(pd.Index(["kept"])).index) == ["kept"]
+    assert list(ResponseStore("m", small_disk).get(pd.Index(["kept"])).index) == ["kept"]
 
 
 def test_bytes_in_the_database_that_are_no_text_are_damage(tmp_path):
@@ -303,10 +303,10 @@ def test_a_store_that_one_of_a_group_made_is_for_all_of_it(tmp_path):
     assert len(modes) == 5 and set(modes.values()) == {0o060}, modes
 
 
-def test_a_read_only_cache_is_told_before_anything_is_asked(small):
-    subprocess.run(["mount", "-o", "remount,ro", small], check=True)
+def test_a_read_only_cache_is_told_before_anything_is_asked(small_disk):
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(UserError, match=r"no answers can be kept there \(Read-only file system\)"):
-        on_disk.check(small / "responses")
+        on_disk.check(small_disk / "responses")
 
 
 def test_answers_travel_between_caches(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import subprocess
 import pandas as pd
 import psutil
 import pytest
-from notebooks_for_tests import COMMAND, wait_for
+from notebook_helpers import COMMAND, wait_for
 
 from personagap.paths import NOTEBOOKS
 from personagap.store import Store

@@ -23,7 +23,7 @@ import papermill
 import psutil
 import pytest
 from fontTools.ttLib import TTFont
-from notebooks_for_tests import COMMAND, HANGS_ONCE, gone, wait_for, write_notebook
+from notebook_helpers import COMMAND, HANGS_ONCE, has_exited, wait_for, write_notebook
 
 from personagap import figures, parameters
 from personagap.errors import UserError
@@ -428,7 +428,7 @@ def test_folders_of_sockets_that_killed_processes_left_are_removed(own_place, ha
     processes = kernel, psutil.Process(kernel).ppid(), runner.pid
     for pid in processes:
         os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: all(map(gone, processes)))
+    wait_for(lambda: all(map(has_exited, processes)))
     assert sockets.is_dir()
     mine = system.socket_folder()
     # Threads of a killed process may hold the folder a moment longer.
@@ -489,7 +489,7 @@ def test_a_second_runner_steps_back_and_sigkill_of_the_first_is_recovered_from(h
     # As of a process that was killed while it wrote.
     (folder / f".{runner.pid}-report.html").write_text("<html>")
     runner.kill()
-    wait_for(lambda: gone(kernel))
+    wait_for(lambda: has_exited(kernel))
     wait_for(lambda: index.runs(tmp_path / "figures")[0]["status"] == "interrupted")
     third = personagap(*arguments, cwd=tmp_path)
     said, _ = third.communicate(timeout=120)
@@ -560,7 +560,7 @@ def test_a_stopped_runner_takes_its_kernel_with_it(hanging, number, tmp_path):
     runner, kernel, _ = hanging
     runner.send_signal(number)
     assert runner.wait(timeout=120) == 128 + number
-    wait_for(lambda: gone(kernel))
+    wait_for(lambda: has_exited(kernel))
     assert [facts["status"] for facts in index.runs(tmp_path / "figures")] == ["interrupted"]
 
 
@@ -578,7 +578,7 @@ def test_a_process_that_hangs_is_gone_with_its_kernel_once_it_was_stopped(
     # Each stops by itself, and the one that watches the runner must not be awake.
     wait_for(lambda: all(" T " in (each / "stat").read_text() for each in threads.iterdir()))
     job.stop()
-    assert job.process.returncode == -signal.SIGKILL and gone(kernel)
+    assert job.process.returncode == -signal.SIGKILL and has_exited(kernel)
     assert read_facts(request.folder)["status"] == "interrupted"
     assert execute.run(request)["status"] == "finished"
 
@@ -588,7 +588,7 @@ def test_a_killed_process_of_a_run_fails_it(hanging):
     os.kill(psutil.Process(kernel).ppid(), signal.SIGKILL)
     _, said = runner.communicate(timeout=120)
     assert runner.returncode == 1 and "its process ended with code -9" in said
-    wait_for(lambda: gone(kernel))
+    wait_for(lambda: has_exited(kernel))
 
 
 #: A runner's death is told to a process of which one child is gone by the time that it is to be
@@ -614,7 +614,9 @@ def test_a_process_that_is_gone_already_keeps_no_other_of_a_run(tmp_path):
     ended = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
     )
-    assert gone(int(ended.stdout)) and not (tmp_path / "sockets").exists() and ended.stderr == ""
+    assert (
+        has_exited(int(ended.stdout)) and not (tmp_path / "sockets").exists() and ended.stderr == ""
+    )
 
 
 @pytest.mark.parametrize(

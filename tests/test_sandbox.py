@@ -21,7 +21,7 @@ from personagap.sandbox import asserts, confining, system_calls
 DOUBLE = "def f(n): return 2 * n\n"
 TESTS = ["assert f(2) == 4", "assert f(3) == 6"]
 
-pytestmark = pytest.mark.usefixtures("unconfined")
+pytestmark = pytest.mark.usefixtures("allow_unconfined")
 confined = pytest.mark.skipif(
     not sandbox.available(),
     reason=f"needs bubblewrap and user namespaces: {confining.sandbox().text}",

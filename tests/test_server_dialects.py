@@ -6,8 +6,8 @@ import random
 
 import numpy as np
 import pytest
-from servers import completion, scripted
-from tiny import tokenizer
+from servers import completion, scripted_server
+from tiny_models import tokenizer
 
 from personagap.errors import UserError
 from personagap.models import Sampling, load_model, rendering, replies
@@ -168,7 +168,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", DIALECTS)
 def test_a_dialect_is_found_recorded_and_kept_to(name):
     server, found, sent = DIALECTS[name]
-    with scripted(server.reply) as url:
+    with scripted_server(server.reply) as url:
         lm = load_model(f"openai:m@{url}")
         about = lm.describe()
         lm.generate([CHAT], PLAIN, [3])
@@ -184,7 +184,7 @@ def test_a_dialect_is_found_recorded_and_kept_to(name):
 
 def test_what_is_tried_is_tried_once():
     server = Model()
-    with scripted(server.reply) as url:
+    with scripted_server(server.reply) as url:
         lm = load_model(f"openai:m@{url}")
         tried = len(server.bodies)
         lm.generate([CHAT] * 20, Sampling(), range(20))
@@ -396,7 +396,7 @@ def test_shares_of_choices_are_within_what_is_promised():
     assert 50 < told < 300
 
 
-def test_choose_adds_up_and_bounds(own_cache):
+def test_choose_adds_up_and_bounds(isolated_cache):
     def reply(body):
         tops = [
             {"token": t, "logprob": float(np.log(p))}
@@ -404,7 +404,9 @@ def test_choose_adds_up_and_bounds(own_cache):
         ]
         return 200, completion("A", logprobs={"content": [{**tops[0], "top_logprobs": tops}]})
 
-    with scripted(lambda body: reply(body) if body.get("logprobs") else Model().reply(body)) as url:
+    with scripted_server(
+        lambda body: reply(body) if body.get("logprobs") else Model().reply(body)
+    ) as url:
         lm = load_model(f"openai:m@{url}")
         assert lm.describe()["logprobs"] == "of the 20 likeliest tokens"
         np.testing.assert_allclose(np.exp(lm.choose([CHAT], ["A", "B", "C"])), [[0.8, 0.19, 1e-4]])
@@ -417,7 +419,9 @@ def test_a_server_with_fewer_alternatives():
         tops = [{"token": letter, "logprob": float(np.log(0.2))} for letter in "ABCD"]
         return 200, completion("A", logprobs={"content": [{**tops[0], "top_logprobs": tops}]})
 
-    with scripted(lambda body: reply(body) if body.get("logprobs") else Model().reply(body)) as url:
+    with scripted_server(
+        lambda body: reply(body) if body.get("logprobs") else Model().reply(body)
+    ) as url:
         lm = load_model(f"openai:m@{url}")
         assert np.allclose(lm.choose([CHAT] * 3, list("ABCD")), np.log(0.2))
         assert lm.describe()["logprobs"] == "of the 5 likeliest tokens"

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from servers import Server, completion, scripted
+from servers import RestartableServer, completion, scripted_server
 
 from personagap.errors import UserError
 from personagap.models import Sampling, connection, endpoints, load_model, replies
@@ -20,7 +20,7 @@ CHATS = [[{"role": "user", "content": f"Question {i}"}] for i in range(96)]
 
 @pytest.fixture
 def killable():
-    server = Server()
+    server = RestartableServer()
     server.start()
     yield server
     server.kill()
@@ -75,7 +75,7 @@ def test_an_answer_from_before_the_outage_does_not_end_it(monkeypatch, capsys):
             (503, {"error": {"message": "no"}}) if stopped.is_set() else (200, completion("fine"))
         )
 
-    with scripted(reply) as url:
+    with scripted_server(reply) as url:
         lm = load_model(f"openai:m@{url}", patience=60)
         stopped.set()
         answers = lm.generate(CHATS, SAMPLING, range(96))
@@ -114,7 +114,7 @@ def test_one_looks_whether_the_server_is_back_while_the_others_wait(monkeypatch)
             down.clear()
         return 503, b"<html>starting</html>"
 
-    with scripted(reply) as url:
+    with scripted_server(reply) as url:
         lm = load_model(f"openai:m@{url}", patience=60)
         down.set()
         answers = lm.generate(CHATS, SAMPLING, range(96))
@@ -133,7 +133,7 @@ def served_once(first, **how):
     ``first``, and the seconds it took.
     """
     replied = itertools.chain([first], itertools.repeat((200, completion("at last"))))
-    with scripted(
+    with scripted_server(
         lambda body: (200, completion()) if body["max_tokens"] == 1 else next(replied)
     ) as url:
         lm = load_model(f"openai:m@{url}", **how)
@@ -182,7 +182,7 @@ def test_a_server_that_asks_for_more_than_the_patience_is_not_asked_again(asked)
             else (429, {"error": ERROR}, {"Retry_After": asked})
         )
 
-    with scripted(reply) as url:
+    with scripted_server(reply) as url:
         lm = load_model(f"openai:m@{url}")
         count.clear()
         with pytest.raises(
@@ -245,7 +245,7 @@ def test_the_wait_for_an_answer_adapts_to_how_long_answers_take(monkeypatch):
             return "hang"
         return 200, completion("fine")
 
-    with scripted(reply) as url:
+    with scripted_server(reply) as url:
         lm = load_model(f"openai:m@{url}")
         # Nothing is known yet.
         assert lm._connection._timeout({"max_tokens": 20}) == connection.TIMEOUT
@@ -268,7 +268,7 @@ def test_answers_that_take_long_are_given_longer():
 
 def test_a_server_that_answers_no_request_though_it_answers_probes(monkeypatch):
     monkeypatch.setattr(endpoints, "PAUSE", 0.01)
-    with scripted(
+    with scripted_server(
         lambda body: (200, completion()) if body["max_tokens"] == 1 else (500, {})
     ) as url:
         lm = load_model(f"openai:m@{url}", patience=2)
@@ -285,7 +285,7 @@ def test_a_few_requests_that_always_fail_do_not_end_a_run(monkeypatch):
     def reply(body):
         return (500, {}) if body["messages"][-1]["content"] in poison else (200, completion("fine"))
 
-    with scripted(reply) as url:
+    with scripted_server(reply) as url:
         lm = load_model(f"openai:m@{url}", patience=0.1)  # a probe, too, may take so long
         answers = lm.generate(CHATS, SAMPLING, range(96))
     assert [i for i, answer in enumerate(answers) if answer.text is None] == [3, 90, 95]
@@ -313,5 +313,5 @@ def test_a_bad_moment_does_not_change_how_a_server_is_asked(monkeypatch, reply, 
             return reply
         return 200, completion()
 
-    with scripted(answer) as url, pytest.raises(UserError, match=r"server http.*: .*"):
+    with scripted_server(answer) as url, pytest.raises(UserError, match=r"server http.*: .*"):
         assert load_model(f"openai:m@{url}", patience=3).continues is None

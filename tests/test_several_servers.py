@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from servers import Server, completion, scripted
+from servers import RestartableServer, completion, scripted_server
 
 from personagap.errors import UserError
 from personagap.models import Sampling, connection, endpoints, load_model
@@ -18,7 +18,7 @@ ANSWERS = [f"answer to Question {i}" for i in range(128)]
 
 @pytest.fixture
 def two():
-    servers = [Server(at_a_time=2), Server(at_a_time=2)]
+    servers = [RestartableServer(max_concurrent=2), RestartableServer(max_concurrent=2)]
     for server in servers:
         server.start()
     yield servers
@@ -92,7 +92,10 @@ def test_a_server_that_refuses_leaves_the_requests_to_the_other(monkeypatch, sta
         asked.append(body)
         return (status, {"error": {"message": "no"}}) if refusing.is_set() else (200, completion())
 
-    with scripted(refuses) as first, scripted(lambda body: (200, completion("fine"))) as second:
+    with (
+        scripted_server(refuses) as first,
+        scripted_server(lambda body: (200, completion("fine"))) as second,
+    ):
         lm = load_model(f"openai:m@{first},{second}")
         refusing.set()
         asked.clear()
@@ -117,7 +120,7 @@ def test_where_one_refuses_the_other_is_waited_for(monkeypatch, capsys, status):
         busy = begun.is_set() and time.monotonic() < free[0]
         return (503, {"error": {"message": "busy"}}) if busy else (200, completion("fine"))
 
-    with scripted(refuses) as first, scripted(stumbles) as second:
+    with scripted_server(refuses) as first, scripted_server(stumbles) as second:
         lm = load_model(f"openai:m@{first},{second}", patience=30)
         free.append(time.monotonic() + 2)
         begun.set()
@@ -140,8 +143,8 @@ def test_an_answer_from_before_the_loss_is_no_return(monkeypatch, capsys):
         return 200, completion("late")
 
     with (
-        scripted(answers_once_more) as first,
-        scripted(lambda body: (200, completion("fine"))) as second,
+        scripted_server(answers_once_more) as first,
+        scripted_server(lambda body: (200, completion("fine"))) as second,
     ):
         lm = load_model(f"openai:m@{first},{second}")
         gone.set()
@@ -167,8 +170,8 @@ def well_behaved(body):
 )
 def test_servers_that_differ_are_not_mixed(reply, lists, line):
     with (
-        scripted(well_behaved) as first,
-        scripted(reply, lists) as second,
+        scripted_server(well_behaved) as first,
+        scripted_server(reply, lists) as second,
         pytest.raises(UserError, match=line),
     ):
         load_model(f"openai:m@{first},{second}")

@@ -9,7 +9,7 @@ from personagap import datasets, judges, sandbox, tasks
 from personagap.errors import UserError
 from personagap.tasks import gsm8k, mbpp, mmlu
 
-pytestmark = pytest.mark.usefixtures("unconfined")
+pytestmark = pytest.mark.usefixtures("allow_unconfined")
 
 
 def make_items(**columns):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
-from tiny import save_model
+from tiny_models import save_model
 
 from personagap import gap, performance
 from personagap.embeddings import embed

@@ -328,43 +328,45 @@ def test_features_and_verdicts_count_what_is_there():
     )
 
 
-def test_scoring_with_a_reward_model(reward_folder, tiny_folder, tmp_path):
+def test_scoring_with_a_reward_model(reward_model_folder, tiny_model_folder, tmp_path):
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     table = datasets.load_personalllm().head(6)
-    scored = users.score_responses(table, {"mine": reward_folder, "beaver_7b": reward_folder})
+    scored = users.score_responses(
+        table, {"mine": reward_model_folder, "beaver_7b": reward_model_folder}
+    )
     # −cost (P17).
     assert (scored["beaver_7b"] == -scored["mine"]).all() and "mine" in scored.attrs[
         "reward_models"
     ]
-    tokenizer = AutoTokenizer.from_pretrained(reward_folder)
+    tokenizer = AutoTokenizer.from_pretrained(reward_model_folder)
     prompt, text = table.loc[0, ["prompt_text", "text"]]
     shown = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{text}<|im_end|>\n"
-    model = AutoModelForSequenceClassification.from_pretrained(reward_folder)
+    model = AutoModelForSequenceClassification.from_pretrained(reward_model_folder)
     with torch.inference_mode():
         expected = model(**tokenizer(shown, return_tensors="pt")).logits.item()
     assert scored["mine"][0] == pytest.approx(expected, abs=1e-5)
-    batched = users.score_responses(table, {"mine": reward_folder}, batch_size=4)["mine"]
+    batched = users.score_responses(table, {"mine": reward_model_folder}, batch_size=4)["mine"]
     np.testing.assert_allclose(batched, scored["mine"], atol=1e-4)  # in single precision; P21
     tokenizer.chat_template = None
     assert users.scoring.format_pair(tokenizer, "p", "r") == "User: p\nAssistant: r"  # P17
     with pytest.raises(UserError, match="is LlamaForCausalLM, not a model of one raw score"):
-        users.score_responses(table, {"mine": str(tiny_folder)})
+        users.score_responses(table, {"mine": str(tiny_model_folder)})
     with pytest.raises(UserError, match="cannot load"):
         users.score_responses(table, {"mine": "/nowhere"})
     with pytest.raises(UserError, match="batch_size is 0"):
-        users.score_responses(table, {"mine": reward_folder}, batch_size=0)
+        users.score_responses(table, {"mine": reward_model_folder}, batch_size=0)
     model.score.weight.data.fill_(6e4)  # in half precision a sum of such is infinite
     model.half().save_pretrained(tmp_path)
-    AutoTokenizer.from_pretrained(reward_folder).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(reward_model_folder).save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"not a finite number\): score with its own code"):
         users.score_responses(table, {"mine": str(tmp_path)})
     tokenizer.chat_template = "{{ raise_exception('no') }}"
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="cannot score these texts"):
         users.score_responses(table, {"mine": str(tmp_path)})
-    assert features.semantic(["Good.", "Bad."], {reward_folder: {"x": ""}})["x"].notna().all()
+    assert features.semantic(["Good.", "Bad."], {reward_model_folder: {"x": ""}})["x"].notna().all()
 
 
 @pytest.fixture(params=["GPTNeoXRewardModel", "LlamaForScore", "LlamaModelForScore"])
@@ -374,7 +376,7 @@ def published_head(request, tmp_path):
     """
     import torch
     from safetensors.torch import save_file
-    from tiny import tokenizer
+    from tiny_models import tokenizer
     from transformers import GPTNeoXConfig, GPTNeoXModel, LlamaConfig, LlamaModel
 
     torch.manual_seed(0)

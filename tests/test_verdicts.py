@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pandas as pd
-from conditions import pattern, two_conditions
+from simulated_conditions import simulate_conditions, unit_effects
 
 from personagap import effects, safety_utility, validation, verdicts
 from personagap.verdicts import wording
@@ -141,8 +141,8 @@ def test_a_headline_says_yes_or_that_it_is_not_told():
 
 
 def test_a_stage_that_halves_bias_is_named():
-    effect = 6 * pattern(np.random.default_rng(0))
-    scores = two_conditions(effect, 0 * effect, n_items=200, names=("sft", "tuned"))
+    effect = 6 * unit_effects(np.random.default_rng(0))
+    scores = simulate_conditions(effect, 0 * effect, n_items=200, names=("sft", "tuned"))
     bias = effects.by_condition(
         effects.personalization_bias, scores, n_permutations=99, n_bootstrap=99
     )

@@ -9,7 +9,7 @@ import threading
 
 import psutil
 import pytest
-from notebooks_for_tests import gone, wait_for, write_notebook
+from notebook_helpers import has_exited, wait_for, write_notebook
 
 from personagap.paths import NOTEBOOKS
 from personagap.runs import batch, warm
@@ -112,7 +112,7 @@ def test_a_killed_kernel_or_process_of_a_run_fails_that_run_alone(tmp_path):
 
     first, second = following(requests, kill)
     assert "its process ended with code -9" in first["error"] and second["status"] == "finished"
-    wait_for(lambda: gone(killed[0]))
+    wait_for(lambda: has_exited(killed[0]))
 
 
 def test_without_the_process_to_copy_runs_import_for_themselves(tmp_path):
@@ -132,7 +132,7 @@ def test_a_batch_that_stops_leaves_nobody_behind(tmp_path):
     kernel = int(wait_for((tmp_path / "kernel").exists) and (tmp_path / "kernel").read_text())
     above = [kernel, *(process.pid for process in psutil.Process(kernel).parents()[:2])]
     runs.close()
-    wait_for(lambda: all(map(gone, above)))
+    wait_for(lambda: all(map(has_exited, above)))
     assert json.loads((requests[0].folder / "run.json").read_text())["status"] == "interrupted"
 
 

@@ -1,6 +1,4 @@
-"""The explorer and its pages in a browser, and a folder of finished runs for them, made in a
-second.
-"""
+"""A headless browser, JupyterLab cells, and a folder of fabricated finished runs."""
 
 import contextlib
 import shutil
@@ -19,11 +17,14 @@ CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(
     not CHROMIUM, reason="opens pages in a browser: install Debian's package chromium"
 )
-#: What a model might say to take over a page.
-TAKE = "document.title='taken'"
-EVIL = f'</td></pre></title><script>{TAKE}</script><img src=x onerror="{TAKE}">\u202eright'
+#: What a hostile answer might contain to take over a page.
+HOSTILE_SCRIPT = "document.title='taken'"
+HOSTILE_TEXT = (
+    f"</td></pre></title><script>{HOSTILE_SCRIPT}</script>"
+    f'<img src=x onerror="{HOSTILE_SCRIPT}">\u202eright'
+)
 #: The dots of an identity in the explorer's chart.
-DOT = ".vega-embed svg .mark-symbol path[aria-label*='key: {};']"
+DOT_SELECTOR = ".vega-embed svg .mark-symbol path[aria-label*='key: {};']"
 
 
 @contextlib.contextmanager
@@ -40,8 +41,8 @@ def chromium():
 
 
 def run_all_cells(page, until=(".vega-embed svg", "table.dataTable tbody tr")):
-    """Run the notebook that JupyterLab shows, up to the explorer's first picture, or what else is
-    waited for; how many seconds that took from the click.
+    """Run the notebook open in JupyterLab until all ``until`` selectors show; return the
+    seconds.
     """
     from playwright.sync_api import TimeoutError
 
@@ -67,8 +68,8 @@ def run_all_cells(page, until=(".vega-embed svg", "table.dataTable tbody tr")):
 
 
 def make_runs(figures, n=2, conditions=(None,)):
-    """``n`` runs on demo items, in which "muslim" scores worst and answers every item with
-    ``EVIL``.
+    """Fabricate ``n`` runs on demo items: "muslim" scores worst and gets ``HOSTILE_TEXT`` as
+    answer.
     """
     items = datasets.load(["mmlu", "gsm8k", "do_not_answer"], items_per_task=20)
     who = personas.select(["religion", "gender"])
@@ -81,7 +82,7 @@ def make_runs(figures, n=2, conditions=(None,)):
         )
         worst = asked["persona"] == "muslim"
         asked["score"] = (rng.random(len(asked)) < np.where(worst, 0.2, 0.7)).astype(float)
-        asked["text"] = np.where(worst, EVIL, "the answer")
+        asked["text"] = np.where(worst, HOSTILE_TEXT, "the answer")
         asked = asked.assign(model="demo", valid=True, truncated=False, finish_reason="stop")
         asked = asked if conditions != (None,) else asked.drop(columns="condition")
         run = open_run(folder)
@@ -97,7 +98,7 @@ def make_runs(figures, n=2, conditions=(None,)):
         )
         run.save(
             verdict=pd.DataFrame(
-                {"question": ["Does it differ?"], "answer": [f"Yes, seed {seed}. {EVIL}"]}
+                {"question": ["Does it differ?"], "answer": [f"Yes, seed {seed}. {HOSTILE_TEXT}"]}
             )
         )
         about = {

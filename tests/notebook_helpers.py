@@ -1,4 +1,4 @@
-"""Small notebooks for the tests of runs, and the processes that run them."""
+"""Small notebooks for tests of runs, and helpers for the processes that run them."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from personagap.runs import Run
 
 COMMAND = [sys.executable, "-c", "from personagap.cli import main; main()"]
-#: Leaves its kernel's process number behind and hangs, the first time; ends at once after that.
+#: Writes its kernel's process id and hangs the first time; ends at once after that.
 HANGS_ONCE = """
 import os, pathlib, time
 seen = pathlib.Path("kernel")
@@ -38,46 +38,44 @@ def write_notebook(path, *code, parameters="n = 3  # how many\noutput = None", t
     return path
 
 
-def run_here(notebook, output, figures=(), **given):
-    """Execute the code of a notebook in this process, but for its last cell, which is for
-    JupyterLab.
+def run_in_process(notebook, output, figures=(), **given):
+    """Execute a notebook's code in this process, except its last cell, which is for JupyterLab.
 
-    All figures are drawn; those named ``figures`` are written, which takes most of the time of a
-    notebook. For tests of what the code does: that it runs as a user runs it, in a kernel of its
-    own, is shown by test_notebooks.py.
+    All figures are drawn, but only those named in ``figures`` are written, as writing takes most of
+    the time. This tests what the code does; test_notebooks.py runs notebooks in kernels.
     """
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     parameters, *code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    names = {"display": lambda *tables: None}
-    exec(parameters, names)
-    names |= given | {"output": str(output)}
+    namespace = {"display": lambda *tables: None}
+    exec(parameters, namespace)
+    namespace |= given | {"output": str(output)}
     write = Run.figure
 
-    def figure(run, fig, name, *said):
-        assert_told_apart(fig)
-        write(run, fig, name, *said) if name in figures else plt.close(fig)
+    def figure(run, fig, name, *alt_text):
+        assert_series_distinguishable(fig)
+        write(run, fig, name, *alt_text) if name in figures else plt.close(fig)
 
-    # Notebooks set how figures look.
+    # Notebooks change matplotlib's rcParams.
     with mpl.rc_context(), mock.patch.object(Run, "figure", figure):
         try:
             for cell in code[:-1]:
-                exec(cell, names)
+                exec(cell, namespace)
         finally:
             plt.close("all")
 
 
-def assert_told_apart(fig):
-    """No two series of a panel look alike."""
+def assert_series_distinguishable(fig):
+    """Assert that no two series of a panel look the same in its legend."""
     for ax in fig.axes:
-        looks = {}
+        labels_by_appearance = {}
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            assert looks.setdefault(look(handle), label) == label, (
-                f"{looks[look(handle)]} and {label} look alike"
+            assert labels_by_appearance.setdefault(_appearance(handle), label) == label, (
+                f"{labels_by_appearance[_appearance(handle)]} and {label} look the same"
             )
 
 
-def look(handle):
-    """How what a legend explains is drawn."""
+def _appearance(handle):
+    """Colours, marker and line style of a legend handle."""
     drawn = handle[0] if isinstance(handle, ErrorbarContainer | BarContainer) else handle
     if isinstance(drawn, Line2D):
         colours = map(to_rgba, (drawn.get_color(), drawn.get_markerfacecolor()))
@@ -86,13 +84,15 @@ def look(handle):
 
 
 def wait_for(condition, seconds=120):
-    """The bound is for a busy machine: what comes is not waited for any longer."""
+    """Poll until ``condition()`` is true and return its value; the limit allows for a busy
+    machine.
+    """
     deadline = time.monotonic() + seconds
     while not (result := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "condition not met in time"
         time.sleep(0.05)
     return result
 
 
-def gone(pid):
+def has_exited(pid):
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE

@@ -7,15 +7,15 @@ from scipy import stats
 from personagap import effects
 
 
-def pattern(rng: np.random.Generator, k: int = 31) -> np.ndarray:
-    """Identity effects of mean 0 and PB 1."""
+def unit_effects(rng: np.random.Generator, k: int = 31) -> np.ndarray:
+    """Draw identity effects of mean 0 and PB 1."""
     return stats.zscore(np.clip(rng.normal(size=k), -2, 2))
 
 
-def two_conditions(
+def simulate_conditions(
     before, after, n_items=64, n_runs=2, seed=0, names=("before", "after")
 ) -> pd.DataFrame:
-    """Scores of the same items in two conditions, with identity effects in points."""
+    """Simulate scores of the same items in two conditions, with identity effects in points."""
     scores = effects.simulate_scores(
         np.r_[before, after], n_items=n_items, n_runs=n_runs, seed=seed
     )
