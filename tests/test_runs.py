@@ -1,4 +1,4 @@
-"""Runs with real processes: papermill, kernels, kills."""
+"""Runs of notebooks with real processes: papermill, kernels, kills."""
 
 import errno
 import functools
@@ -49,16 +49,16 @@ run.record(model={"id": "demo"}, kernel_cwd=os.getcwd())
 """
 
 
-def personagap(*arguments, cwd):
-    # A shell starts its background jobs with the interrupt ignored, and they pass that on: as from
-    # a terminal instead.
-    heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+def start_command(*arguments, cwd):
+    # Background jobs of a shell ignore SIGINT, and their children inherit that: restore the
+    # default.
+    restore = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*COMMAND, *arguments], cwd=cwd, preexec_fn=heeding, **pipes)
+    return subprocess.Popen([*COMMAND, *arguments], cwd=cwd, preexec_fn=restore, **pipes)
 
 
 @pytest.fixture
-def request_for(tmp_path):
+def make_request(tmp_path):
     def make(*code, **given):
         return Request(
             write_notebook(tmp_path / "paper" / "1_trial.ipynb", *code),
@@ -72,22 +72,20 @@ def request_for(tmp_path):
 
 
 @pytest.fixture
-def own_place(tmp_path, monkeypatch):
-    """A folder of temporary files of this test alone, with a short name, as sockets need; pytest's
-    lie elsewhere.
-    """
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
-        monkeypatch.setenv("TMPDIR", place)
-        monkeypatch.setattr(tempfile, "tempdir", place)
-        yield Path(place)
+def short_tempdir(tmp_path, monkeypatch):
+    """A temporary folder with a path short enough for sockets, which pytest's is not."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
 
 
 @pytest.fixture
-def hanging(tmp_path):
-    """A runner whose notebook hangs, with the process number of its kernel."""
+def hanging_run(tmp_path):
+    """A runner whose notebook hangs, its kernel's process id, and the arguments of the command."""
     write_notebook(tmp_path / "paper" / "1_trial.ipynb", HANGS_ONCE)
     arguments = ["run", "paper/1_trial.ipynb", "--figures", "figures"]
-    runner = personagap(*arguments, cwd=tmp_path)
+    runner = start_command(*arguments, cwd=tmp_path)
     kernel = int(wait_for((tmp_path / "kernel").exists) and (tmp_path / "kernel").read_text())
     yield runner, kernel, arguments
     runner.kill()
@@ -95,47 +93,39 @@ def hanging(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    place = tmp_path_factory.mktemp("finished")
-    notebook = write_notebook(place / "paper" / "1_trial.ipynb", RESULTS)
-    request = Request(notebook, {"n": 4}, None, place / "figures", place)
+def finished_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    notebook = write_notebook(folder / "paper" / "1_trial.ipynb", RESULTS)
+    request = Request(notebook, {"n": 4}, None, folder / "figures", folder)
     return request, execute.run(request)
 
 
-def test_a_run_leaves_what_the_design_promises(finished):
-    request, facts = finished
+def test_a_run_writes_its_figures_tables_and_metadata(finished_run):
+    request, facts = finished_run
     assert request.folder.parts[-4:-1] == ("figures", "paper", "1_trial")
-    left = {
+    written = {
         str(path.relative_to(request.folder))
         for path in request.folder.rglob("*")
         if path.is_file()
     }
-    assert left == {
-        *(
-            ".lock",
-            "notebook.ipynb",
-            "report.html",
-            "run.json",
-            "tables/verdict.csv",
-            "tables/scores.parquet",
-        ),
-        *("tables/verdict.tex", "figures/line.png", "figures/line.svg", "figures/line.pdf"),
+    assert written == {
+        *(".lock", "notebook.ipynb", "report.html", "run.json"),
+        *("tables/verdict.csv", "tables/verdict.tex", "tables/scores.parquet"),
+        *("figures/line.png", "figures/line.svg", "figures/line.pdf"),
         *("figures/line_column.pdf", "figures/line_column.svg"),
     }
     assert facts == {**json.loads((request.folder / "run.json").read_text()), "skipped": False}
     assert facts["status"] == "finished" and facts["parameters"] == {"n": 4} == facts["changed"]
     assert facts["model"] == {"id": "demo"} and facts["figures"] == {"line": "A line to <n>"}
-    # So relative paths mean what they mean to the caller.
+    # Relative paths in a notebook resolve as they do for the caller.
     assert facts["kernel_cwd"] == str(request.cwd)
     assert facts["versions"]["pandas"] == pd.__version__ and facts["seconds"] > 0
     assert pd.read_csv(request.folder / "tables" / "verdict.csv")["answer"].tolist() == ["n is 4"]
-    assert pd.read_parquet(request.folder / "tables" / "scores.parquet")["score"].tolist() == [
-        0.5,
-        1.0,
-    ]
+    scores = pd.read_parquet(request.folder / "tables" / "scores.parquet")
+    assert scores["score"].tolist() == [0.5, 1.0]
 
 
-def test_fonts_of_a_pdf_are_truetype_and_hold_its_glyphs_alone(tmp_path):
+def test_pdf_figures_embed_truetype_subsets(tmp_path):
     with plt.rc_context():
         figures.use()
         fig, ax = plt.subplots()
@@ -146,14 +136,14 @@ def test_fonts_of_a_pdf_are_truetype_and_hold_its_glyphs_alone(tmp_path):
     fonts = [TTFont(io.BytesIO(zlib.decompress(stream))) for stream in streams]
     assert b"/CIDFontType2" in pdf and b"/Type3" not in pdf and b"/ToUnicode" in pdf
     assert fonts and all("glyf" in font and not {"GPOS", "GSUB"} & {*font.keys()} for font in fonts)
-    assert all(3 <= len(font.getGlyphOrder()) < 20 for font in fonts)  # ticks of a line from 0 to 3
+    assert all(3 <= len(font.getGlyphOrder()) < 20 for font in fonts)  # tick labels from 0 to 3
 
 
-def test_a_table_is_written_alike_whatever_was_asked_for_it(tmp_path):
-    for asked, place in ((3, tmp_path / "whole"), (0, tmp_path / "resumed")):
+def test_parquet_bytes_do_not_depend_on_table_attributes(tmp_path):
+    for asked, folder in ((3, tmp_path / "whole"), (0, tmp_path / "resumed")):
         responses = pd.DataFrame({"item": [1, 2, 3]})
         responses.attrs["asked"] = asked
-        open_run(place).save(responses=responses)
+        open_run(folder).save(responses=responses)
         assert responses.attrs["asked"] == asked
     written = [
         (tmp_path / name / "tables" / "responses.parquet").read_bytes()
@@ -162,7 +152,7 @@ def test_a_table_is_written_alike_whatever_was_asked_for_it(tmp_path):
     assert written[0] == written[1]
 
 
-def test_a_kept_table_is_made_again_when_anything_that_decides_it_changed(tmp_path, monkeypatch):
+def test_cached_table_is_recomputed_when_a_key_changed(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "CACHE", tmp_path / "cache")
     made, run = [], open_run(tmp_path / "paper/notebook/run")
 
@@ -178,7 +168,7 @@ def test_a_kept_table_is_made_again_when_anything_that_decides_it_changed(tmp_pa
         )
 
     run.kept("truths", make)
-    run.kept("truths", make)  # nothing is known of the run: by hand, in JupyterLab
+    run.kept("truths", make)  # without run metadata (by hand, in JupyterLab) nothing is cached
     run.record(**{name: {"a": 1} for name in tables.CACHE_KEYS})
     first, again = run.kept("truths", make), run.kept("truths", make)
     pd.testing.assert_frame_equal(first, make())
@@ -191,38 +181,39 @@ def test_a_kept_table_is_made_again_when_anything_that_decides_it_changed(tmp_pa
     file = max((tmp_path / "cache" / "tables").iterdir(), key=os.path.getmtime)
     file.write_bytes(file.read_bytes()[:-9])
     pd.testing.assert_frame_equal(run.kept("truths", make), first)
-    # A disk that is full or another's costs time, no result.
+    # A cache that cannot be written costs time, but no result.
     monkeypatch.setattr(tables, "CACHE", file)
     with pytest.warns(UserWarning, match=f"not kept: {file}/tables: Not a directory"):
         pd.testing.assert_frame_equal(run.kept("truths", make), first)
 
 
-def test_the_report_carries_the_alternative_text(finished):
-    assert 'aria-label="A line to &lt;n&gt;"' in (finished[0].folder / "report.html").read_text()
+def test_report_contains_the_alternative_text(finished_run):
+    report = (finished_run[0].folder / "report.html").read_text()
+    assert 'aria-label="A line to &lt;n&gt;"' in report
 
 
-def test_the_same_request_is_skipped_until_its_notebook_changes(finished):
-    request, _ = finished
+def test_same_request_is_skipped_until_its_notebook_changes(finished_run):
+    request, _ = finished_run
     assert execute.run(Request(request.notebook, {"n": 4}, None, request.figures))["skipped"]
     assert execute.finished(Request(request.notebook, {}, None, request.figures)) is None
     write_notebook(request.notebook, RESULTS + "# edited")
     try:
         assert execute.finished(Request(request.notebook, {"n": 4}, None, request.figures)) is None
-        # As on a worker that sees another version of the file than who asks it.
+        # A remote worker may see another version of the file than the client.
         with pytest.raises(UserError, match="is another here than where the run began"):
             execute.run(request)
     finally:
         write_notebook(request.notebook, RESULTS)
 
 
-def test_changed_inputs_and_open_questions_are_run_again(tmp_path, monkeypatch):
-    prompts = tmp_path / "project"
+def test_run_is_repeated_after_changed_inputs_or_unanswered_requests(tmp_path, monkeypatch):
+    project = tmp_path / "project"
     for name in ("prompts/mmlu.txt", "identities.csv"):
-        (prompts / name).parent.mkdir(parents=True, exist_ok=True)
-        (prompts / name).write_text("as it was")  # nine characters
-    monkeypatch.setattr(inputs, "DATA", prompts)
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("old bytes")
+    monkeypatch.setattr(inputs, "DATA", project)
     mine = tmp_path / "mine"
-    (mine / "figures").mkdir(parents=True)  # runs that go into the folder of the data do not count
+    (mine / "figures").mkdir(parents=True)  # runs written into the data folder are not inputs
     (mine / "mmlu.csv").write_text("a,b")
     code = (
         "from pathlib import Path\nimport personagap as pg\nunanswered = "
@@ -236,52 +227,46 @@ def test_changed_inputs_and_open_questions_are_run_again(tmp_path, monkeypatch):
     def run():
         request = Request(notebook, {"data": "mine"}, None, mine / "figures", tmp_path)
         facts = execute.run(request)
-        said = execute.describe(facts, request.folder)
+        summary = execute.describe(facts, request.folder)
         index.write(mine / "figures")
-        return facts["skipped"], said, (request.folder / "report.html").read_text(), facts
+        return facts["skipped"], summary, (request.folder / "report.html").read_text(), facts
 
-    skipped, said, _, facts = run()
-    assert (
-        not skipped
-        and {"project/prompts/mmlu.txt", "project/identities.csv", "mine"} <= facts["inputs"].keys()
-    )
+    skipped, _, _, facts = run()
+    assert not skipped
+    assert {"project/prompts/mmlu.txt", "project/identities.csv", "mine"} <= facts["inputs"].keys()
     assert run()[0]
     for edited in (
         [mine / "mmlu.csv"],
-        [prompts / "identities.csv", prompts / "prompts" / "mmlu.txt"],
+        [project / "identities.csv", project / "prompts" / "mmlu.txt"],
     ):
         for path in edited:
             before = path.stat()
-            path.write_text("c,d" if path.parent == mine else "as it is!")
+            path.write_text("c,d" if path.parent == mine else "new bytes")
             os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-            # Neither size nor time tells that it was edited.
+            # Same size and modification time: only the content differs.
             assert path.stat().st_size == before.st_size
-        skipped, said, *_ = run()
+        skipped, summary, *_ = run()
         names = [
             "mine" if path.parent == mine else str(path.relative_to(tmp_path)) for path in edited
         ]
-        assert not skipped and f"run again, changed since: {', '.join(names)})" in said
+        assert not skipped and f"run again, changed since: {', '.join(names)})" in summary
         assert run()[0]
     (tmp_path / "failing").touch()
     (mine / "mmlu.csv").write_text("another")
-    skipped, said, page, _ = run()
-    assert (
-        not skipped
-        and "3 requests unanswered: run again" in said
-        and "3 requests unanswered" in page
-    )
+    skipped, summary, page, _ = run()
+    assert not skipped
+    assert "3 requests unanswered: run again" in summary
+    assert "3 requests unanswered" in page
     assert "3 requests unanswered: run again" in (mine / "figures" / "index.html").read_text()
     (tmp_path / "failing").unlink()
-    skipped, said, page, _ = run()
-    assert (
-        not skipped
-        and "run again, 3 requests unanswered)" in said
-        and "unanswered: run" not in page
-    )
+    skipped, summary, page, _ = run()
+    assert not skipped
+    assert "run again, 3 requests unanswered)" in summary
+    assert "unanswered: run" not in page
     assert run()[0]
 
 
-def test_identity_of_a_run(tmp_path):
+def test_run_id_depends_on_parameters_and_resolved_folders(tmp_path):
     notebook = write_notebook(
         tmp_path / "p" / "1.ipynb",
         parameters='model = "demo"\ndata: Data = "demo"\nk = [1]  # a = b',
@@ -289,27 +274,26 @@ def test_identity_of_a_run(tmp_path):
     plain = Request(notebook)
     assert plain.defaults == {"model": "demo", "data": "demo", "k": [1]}
     assert plain.id == Request(notebook, {"model": "demo"}).id != Request(notebook, {"k": [2]}).id
-    assert plain.id.startswith("demo-") and Request(
-        notebook, {"model": "hf:org/Name-7B"}
-    ).id.startswith("Name-7B-")
-    for place in ("a", "b"):
-        (tmp_path / place / "data").mkdir(parents=True)
-    here, there = (
-        Request(notebook, {"data": "./data"}, cwd=tmp_path / place) for place in ("a", "b")
+    assert plain.id.startswith("demo-")
+    assert Request(notebook, {"model": "hf:org/Name-7B"}).id.startswith("Name-7B-")
+    for folder in ("a", "b"):
+        (tmp_path / folder / "data").mkdir(parents=True)
+    in_a, in_b = (
+        Request(notebook, {"data": "./data"}, cwd=tmp_path / folder) for folder in ("a", "b")
     )
-    assert here.id != there.id  # one text, two folders
-    assert here.id == Request(notebook, {"data": "../a/data"}, cwd=tmp_path / "b").id
+    assert in_a.id != in_b.id  # the same relative path in two folders
+    assert in_a.id == Request(notebook, {"data": "../a/data"}, cwd=tmp_path / "b").id
 
 
 NAMES = ["data", "my data", "demo", "hub", "demo:base", "llm:demo"]
-#: A parameter of each kind, and those of the names below that are words to it.
-WORDS = {
+#: A parameter of each kind, and which of `NAMES` are keywords to it rather than paths.
+KEYWORDS = {
     "folder: Folder = 'x'": [],
     "data: Data = 'demo'": ["demo", "hub"],
     "model: Optional[Model] = None": ["demo", "demo:base"],
     "others: list[Judge] = []": ["llm:demo"],
     "stages: dict[str, Model] = {}": ["demo", "demo:base"],
-    "bare = 'demo'": ["demo"],  # nothing is declared: the default alone
+    "bare = 'demo'": ["demo"],  # without an annotation: the default only
     "free = None": [],
     "word: str = 'paper'": NAMES,
     "names: Names = 'all'": NAMES,
@@ -317,24 +301,24 @@ WORDS = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("declared", WORDS)
-def test_a_name_is_another_folder_elsewhere_unless_it_is_a_word(tmp_path, declared, name):
+@pytest.mark.parametrize("declared", KEYWORDS)
+def test_a_name_is_a_path_unless_it_is_a_keyword_of_the_parameter(tmp_path, declared, name):
     notebook = write_notebook(tmp_path / "p" / "1.ipynb", parameters=declared)
-    for place in ("a", "b"):
-        for named in {name, name.removeprefix("llm:")}:
-            (tmp_path / place / named).mkdir(parents=True)
+    for folder in ("a", "b"):
+        for path in {name, name.removeprefix("llm:")}:
+            (tmp_path / folder / path).mkdir(parents=True)
     parameter = re.match(r"\w+", declared)[0]
     given = {"others": [name], "stages": {"a": name}}.get(parameter, name)
-    here, there = (
-        Request(notebook, {parameter: given}, cwd=tmp_path / each) for each in ("a", "b")
+    in_a, in_b = (
+        Request(notebook, {parameter: given}, cwd=tmp_path / folder) for folder in ("a", "b")
     )
-    word = name in WORDS[declared]
-    assert (here.id == there.id) is word
-    assert [*here.paths] == ([] if word else [name])
+    is_keyword = name in KEYWORDS[declared]
+    assert (in_a.id == in_b.id) is is_keyword
+    assert [*in_a.paths] == ([] if is_keyword else [name])
 
 
 @pytest.mark.parametrize("name", ["mine", "hf:mine", "gguf:mine", "llm:hf:mine"])
-def test_a_file_is_found_after_what_says_how_it_is_loaded(tmp_path, name):
+def test_path_is_found_after_the_loader_prefix(tmp_path, name):
     (tmp_path / "mine").touch()
     notebook = write_notebook(tmp_path / "1.ipynb", parameters="judge: Judge = 'refusal'")
     assert Request(notebook, {"judge": name}, cwd=tmp_path).paths == {name: tmp_path / "mine"}
@@ -343,7 +327,7 @@ def test_a_file_is_found_after_what_says_how_it_is_loaded(tmp_path, name):
 @pytest.mark.parametrize(
     "value", [3, 0.5, True, None, "demo", "3", "true", "a b", '["x"]', ["mmlu", 1], "'", "none"]
 )
-def test_values_survive_the_command_line(value):
+def test_parameter_values_round_trip_through_the_command_line(value):
     assert parse_value(format_value(value)) == value
 
 
@@ -361,24 +345,26 @@ def test_values_survive_the_command_line(value):
         ),
     ],
 )
-def test_failures_are_one_line_and_keep_the_notebook(request_for, code, error):
+def test_failed_run_reports_one_line_and_keeps_its_notebook(make_request, code, error):
     started = time.monotonic()
-    request = request_for("print('so far')", code)
+    request = make_request("print('so far')", code)
     facts = execute.run(request)
-    assert (
-        facts["status"] == "failed"
-        and facts["error"].startswith(error)
-        and "\n" not in facts["error"]
-    )
+    assert facts["status"] == "failed"
+    assert facts["error"].startswith(error)
+    assert "\n" not in facts["error"]
     assert time.monotonic() - started < 120  # a dead kernel must not hang its run
     assert "so far" in (request.folder / "notebook.ipynb").read_text()
     assert "so far" in (request.folder / "report.html").read_text()
     assert execute.finished(request) is None
 
 
+#: Allocates 2 GB.
+ALLOCATE = "held = [b'x' * (50 << 20) + bytes([n]) for n in range(40)]"
+
+
 @pytest.fixture
-def little_memory():
-    """What puts a process that is started with it into a control group with 600 MB."""
+def memory_limit():
+    """A ``preexec_fn`` that puts the process into a control group with 600 MB."""
     version_1, version_2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
     root, limit = (
         (version_1, "memory.limit_in_bytes") if version_1.is_dir() else (version_2, "memory.max")
@@ -396,121 +382,117 @@ def little_memory():
     group.rmdir()
 
 
-def test_a_kernel_that_ran_out_of_memory_says_so_and_where(request_for, tmp_path, little_memory):
-    request = request_for("1", "held = [b'x' * (50 << 20) + bytes([n]) for n in range(40)]")
+def test_out_of_memory_is_reported_with_its_cell(make_request, tmp_path, memory_limit):
+    request = make_request("1", ALLOCATE)
     run = [*COMMAND, "run", str(request.notebook), "--figures", str(request.figures)]
     ended = subprocess.run(
-        run, capture_output=True, text=True, timeout=120, preexec_fn=little_memory
+        run, capture_output=True, text=True, timeout=120, preexec_fn=memory_limit
     )
-    assert (
-        ended.returncode == 1
-        and "the kernel died in cell [4], A trial: memory ran out, says the " in ended.stderr
-    )
+    assert ended.returncode == 1
+    assert "the kernel died in cell [4], A trial: memory ran out, says the " in ended.stderr
 
 
-def test_of_another_control_group_the_systems_log_says_that_memory_ran_out(little_memory):
+def test_out_of_memory_in_another_control_group_is_read_from_the_system_log(memory_limit):
     if subprocess.run(["dmesg"], capture_output=True).returncode:
         pytest.skip("reads the system's log, which is not allowed here: run as root")
     before = system.memory_kills()
-    greedy = [sys.executable, "-c", "held = [b'x' * (50 << 20) + bytes([n]) for n in range(40)]"]
-    process = subprocess.Popen(greedy, preexec_fn=little_memory)
+    process = subprocess.Popen([sys.executable, "-c", ALLOCATE], preexec_fn=memory_limit)
     assert process.wait(60) == -signal.SIGKILL
-    said = system.out_of_memory([process.pid], before)
-    within = system.memory_kills()["group"] > before["group"]  # its group may be one of our own
-    assert said == ("the control group" if within else "the system's log")
-    assert system.out_of_memory([os.getpid()], before | {"group": 10**6}) == ""  # another's end
+    source = system.out_of_memory([process.pid], before)
+    nested = system.memory_kills()["group"] > before["group"]  # the group may be below our own
+    assert source == ("the control group" if nested else "the system's log")
+    # Another process was killed, not this one.
+    assert system.out_of_memory([os.getpid()], before | {"group": 10**6}) == ""
 
 
-def test_folders_of_sockets_that_killed_processes_left_are_removed(own_place, hanging):
-    runner, kernel, _ = hanging
-    (sockets,) = own_place.glob(f"{system.SOCKETS}*")
-    assert f"{sockets}/" in _ports(kernel)
+def test_socket_folders_of_killed_processes_are_removed(short_tempdir, hanging_run):
+    runner, kernel, _ = hanging_run
+    (sockets,) = short_tempdir.glob(f"{system.SOCKETS}*")
+    assert f"{sockets}/" in _connection_file(kernel)
     processes = kernel, psutil.Process(kernel).ppid(), runner.pid
     for pid in processes:
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: all(map(has_exited, processes)))
     assert sockets.is_dir()
     mine = system.socket_folder()
-    # Threads of a killed process may hold the folder a moment longer.
+    # Threads of a killed process may keep the folder in use a moment longer.
     wait_for(lambda: not sockets.exists() or not system.socket_folder())
-    assert [*own_place.glob("*.json")] == [] and mine.is_dir()
+    assert [*short_tempdir.glob("*.json")] == [] and mine.is_dir()
     other = subprocess.run(
         [sys.executable, "-c", "from personagap.runs import system; print(system.socket_folder())"]
     )
     assert other.returncode == 0 and mine.is_dir()  # in use
 
 
-def _ports(kernel):
-    """The connection file of a kernel, which tells where its sockets are."""
+def _connection_file(kernel):
+    """The content of a kernel's connection file, which says where its sockets are."""
     (file,) = (word for word in psutil.Process(kernel).cmdline() if word.endswith(".json"))
     return Path(file).read_text()
 
 
-def test_a_full_disk_is_one_line_and_leaves_no_half_notebook(request_for, tmp_path):
-    request = request_for("print('x' * 50_000)")
+def test_full_disk_is_one_error_line_and_leaves_no_partial_notebook(make_request, tmp_path):
+    request = make_request("print('x' * 50_000)")
     limited = ["bash", "-c", 'ulimit -f 20 && exec "$@"', "bash", *COMMAND]  # no file above 20 KiB
     run = [*limited, "run", str(request.notebook), "--figures", str(request.figures)]
     ended = subprocess.run(run, capture_output=True, text=True, timeout=120)
-    assert (
-        ended.returncode == 1 and ended.stderr.count("\n") == 1 and "File too large" in ended.stderr
-    )
-    assert (
-        not (request.folder / "notebook.ipynb").exists()
-        and not (request.folder / "report.html").exists()
-    )
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert "File too large" in ended.stderr
+    assert not (request.folder / "notebook.ipynb").exists()
+    assert not (request.folder / "report.html").exists()
 
 
-def test_what_a_dying_kernel_writes_stays_out_of_the_message(request_for, tmp_path):
-    request = request_for("import os\nos.write(2, b'Assertion failed\\n')\nos.kill(os.getpid(), 9)")
+def test_stderr_of_a_dying_kernel_goes_to_a_log_and_not_into_the_message(make_request, tmp_path):
+    request = make_request(
+        "import os\nos.write(2, b'Assertion failed\\n')\nos.kill(os.getpid(), 9)"
+    )
     run = [*COMMAND, "run", str(request.notebook), "--figures", str(request.figures)]
     ended = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert (
-        ended.returncode == 1
-        and ended.stderr.count("\n") == 1
-        and "the kernel died" in ended.stderr
-    )
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert "the kernel died" in ended.stderr
     assert ended.stderr.endswith(
         f"its stderr: {os.path.relpath(request.folder, tmp_path)}/stderr.log\n"
     )
     assert (request.folder / "stderr.log").read_text().startswith("Assertion failed\n")
 
 
-def test_a_second_runner_steps_back_and_sigkill_of_the_first_is_recovered_from(hanging, tmp_path):
-    runner, kernel, arguments = hanging
-    second = personagap(*arguments, cwd=tmp_path)
-    _, said = second.communicate(timeout=120)
-    assert second.returncode == 2 and "already being run" in said and ", since 20" in said
-    assert said.count("\n") == 1
+def test_second_runner_exits_and_a_killed_first_one_can_be_rerun(hanging_run, tmp_path):
+    runner, kernel, arguments = hanging_run
+    second = start_command(*arguments, cwd=tmp_path)
+    _, message = second.communicate(timeout=120)
+    assert second.returncode == 2 and "already being run" in message and ", since 20" in message
+    assert message.count("\n") == 1
     assert [facts["status"] for facts in index.runs(tmp_path / "figures")] == ["running"]
     (folder,) = (each["folder"] for each in index.runs(tmp_path / "figures"))
     assert (folder / "stderr.log").exists()
-    error = {"id": folder.name, "status": "failed", "error": said.strip(), "skipped": False}
-    assert "stderr" not in execute.describe(error, folder)  # that log is the first one's
-    # As of a process that was killed while it wrote.
+    error = {"id": folder.name, "status": "failed", "error": message.strip(), "skipped": False}
+    assert "stderr" not in execute.describe(error, folder)  # that log belongs to the first runner
+    # A temporary file, as left by a process that was killed while writing.
     (folder / f".{runner.pid}-report.html").write_text("<html>")
     runner.kill()
     wait_for(lambda: has_exited(kernel))
     wait_for(lambda: index.runs(tmp_path / "figures")[0]["status"] == "interrupted")
-    third = personagap(*arguments, cwd=tmp_path)
-    said, _ = third.communicate(timeout=120)
-    assert third.returncode == 0 and "finished in" in said
+    third = start_command(*arguments, cwd=tmp_path)
+    output, _ = third.communicate(timeout=120)
+    assert third.returncode == 0 and "finished in" in output
     assert not [*folder.glob(".*-*")]
 
 
-#: Without the rights of root, whom no mode of a file stops.
-PLAIN = [
+#: Drops root's capability to ignore file permissions.
+WITHOUT_ROOT_ACCESS = [
     "setpriv",
     *(f"--{each}=-dac_override,-dac_read_search" for each in ("inh-caps", "bounding-set")),
 ]
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs setpriv")
-def test_a_run_that_cannot_be_cleared_is_named_and_no_longer_finished(request_for, tmp_path):
-    request = request_for(RESULTS)
+def test_run_folder_that_cannot_be_cleared_is_an_error_and_not_finished(make_request, tmp_path):
+    request = make_request(RESULTS)
     execute.run(request)
     locked = request.folder / "tables"
     locked.chmod(0o555)
-    command = [*PLAIN, *COMMAND] if os.geteuid() == 0 else COMMAND
+    command = [*WITHOUT_ROOT_ACCESS, *COMMAND] if os.geteuid() == 0 else COMMAND
     ended = subprocess.run(
         [*command, "run", "paper/1_trial.ipynb", "--figures", "figures", "--force"],
         cwd=tmp_path,
@@ -519,13 +501,13 @@ def test_a_run_that_cannot_be_cleared_is_named_and_no_longer_finished(request_fo
     )
     locked.chmod(0o755)
     assert (ended.returncode, ended.stderr) == (2, f"personagap: {locked}: Permission denied\n")
-    # Else the next command would skip it, whatever had been removed of it.
+    # Otherwise the next command would skip a run whose files were partly removed.
     assert execute.finished(request) is None
 
 
-def test_a_run_of_one_of_a_group_is_for_all_of_it(request_for):
+def test_run_files_follow_a_group_writable_umask(make_request):
     mask = os.umask(0o002)
-    request = request_for(f"{RESULTS}\nos.write(2, b'told')\nassert n < 4", n=4)
+    request = make_request(f"{RESULTS}\nos.write(2, b'told')\nassert n < 4", n=4)
     execute.run(request)
     os.umask(mask)
     found = [path for path in request.folder.rglob("*") if path.is_file()]
@@ -534,48 +516,48 @@ def test_a_run_of_one_of_a_group_is_for_all_of_it(request_for):
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs setpriv")
-def test_who_may_only_read_sees_that_a_run_is_under_way(request_for, tmp_path):
-    request = request_for()
+def test_index_reads_the_state_of_runs_without_write_permission(make_request, tmp_path):
+    request = make_request()
     facts = {"id": request.id, "started": "", "parameters": {}, "changed": {}, "status": "running"}
     descriptor = lock.lock(request.folder)
     (request.folder / ".lock").chmod(0o444)
     (request.folder / "run.json").write_text(json.dumps(facts))
-    command = [*PLAIN, *COMMAND] if os.geteuid() == 0 else COMMAND
+    command = [*WITHOUT_ROOT_ACCESS, *COMMAND] if os.geteuid() == 0 else COMMAND
     for state in ("running", "interrupted", ""):
         if not state:
             (request.folder / "run.json").chmod(0)
-        said = subprocess.run(
+        error = subprocess.run(
             [*command, "index", "--figures", "figures"],
             cwd=tmp_path, check=True, stderr=subprocess.PIPE, text=True,
         ).stderr  # fmt: skip
-        where = f"personagap: {request.folder}/run.json cannot be read: Permission denied\n"
-        assert said == ("" if state else where)
+        expected = f"personagap: {request.folder}/run.json cannot be read: Permission denied\n"
+        assert error == ("" if state else expected)
         assert not state or f">{state}<" in (tmp_path / "figures" / "index.html").read_text()
         if state == "running":
             os.close(descriptor)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_runner_takes_its_kernel_with_it(hanging, number, tmp_path):
-    runner, kernel, _ = hanging
+def test_stopped_runner_stops_its_kernel(hanging_run, number, tmp_path):
+    runner, kernel, _ = hanging_run
     runner.send_signal(number)
     assert runner.wait(timeout=120) == 128 + number
     wait_for(lambda: has_exited(kernel))
     assert [facts["status"] for facts in index.runs(tmp_path / "figures")] == ["interrupted"]
 
 
-def test_a_process_that_hangs_is_gone_with_its_kernel_once_it_was_stopped(
-    request_for, tmp_path, monkeypatch
-):
-    """Its notebook can be run again at once: the lock is free, and nobody writes there."""
+def test_stop_kills_an_unresponsive_process_and_its_kernel(make_request, tmp_path, monkeypatch):
+    """Its notebook can be run again at once: the lock is free, and nothing writes there any
+    more.
+    """
     monkeypatch.setattr(execute, "GRACE", 0.2)
-    request = request_for(HANGS_ONCE)
+    request = make_request(HANGS_ONCE)
     job = execute.start(request)
     wait_for((tmp_path / "kernel").exists)
     kernel = int((tmp_path / "kernel").read_text())
-    os.kill(job.process.pid, signal.SIGSTOP)  # it sees no end of its runner
+    os.kill(job.process.pid, signal.SIGSTOP)  # so it cannot notice that its runner ended
     threads = Path(f"/proc/{job.process.pid}/task")
-    # Each stops by itself, and the one that watches the runner must not be awake.
+    # Threads stop one by one; wait also for the one that watches the runner.
     wait_for(lambda: all(" T " in (each / "stat").read_text() for each in threads.iterdir()))
     job.stop()
     assert job.process.returncode == -signal.SIGKILL and has_exited(kernel)
@@ -583,17 +565,16 @@ def test_a_process_that_hangs_is_gone_with_its_kernel_once_it_was_stopped(
     assert execute.run(request)["status"] == "finished"
 
 
-def test_a_killed_process_of_a_run_fails_it(hanging):
-    runner, kernel, _ = hanging
+def test_killed_process_fails_its_run(hanging_run):
+    runner, kernel, _ = hanging_run
     os.kill(psutil.Process(kernel).ppid(), signal.SIGKILL)
-    _, said = runner.communicate(timeout=120)
-    assert runner.returncode == 1 and "its process ended with code -9" in said
+    _, message = runner.communicate(timeout=120)
+    assert runner.returncode == 1 and "its process ended with code -9" in message
     wait_for(lambda: has_exited(kernel))
 
 
-#: A runner's death is told to a process of which one child is gone by the time that it is to be
-#: killed.
-ONE_IS_GONE = """
+#: A process ends with its runner, when one of its two children has exited already.
+ONE_CHILD_EXITED = """
 import subprocess, sys
 from pathlib import Path
 import psutil
@@ -608,21 +589,21 @@ child.die_with_runner(Path(sys.argv[1]))
 """
 
 
-def test_a_process_that_is_gone_already_keeps_no_other_of_a_run(tmp_path):
+def test_an_exited_child_does_not_keep_the_others_alive(tmp_path):
     (tmp_path / "sockets").mkdir()
-    command = [sys.executable, "-c", ONE_IS_GONE, str(tmp_path / "sockets")]
+    command = [sys.executable, "-c", ONE_CHILD_EXITED, str(tmp_path / "sockets")]
     ended = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
     )
-    assert (
-        has_exited(int(ended.stdout)) and not (tmp_path / "sockets").exists() and ended.stderr == ""
-    )
+    assert has_exited(int(ended.stdout))
+    assert not (tmp_path / "sockets").exists()
+    assert ended.stderr == ""
 
 
 @pytest.mark.parametrize(
     "cell", ["model = 'demo'", "judges: list[Model] = []", "stages: dict[str, Model] = {}"]
 )
-def test_a_cache_that_cannot_be_written_is_told_before_a_run_starts(tmp_path, monkeypatch, cell):
+def test_unwritable_cache_is_an_error_before_the_run_starts(tmp_path, monkeypatch, cell):
     (tmp_path / "cache").write_text("")
     monkeypatch.setattr(execute, "RESPONSES", tmp_path / "cache" / "responses")
     request = Request(write_notebook(tmp_path / "p" / "1.ipynb", parameters=cell), figures=tmp_path)
@@ -634,13 +615,13 @@ def test_a_cache_that_cannot_be_written_is_told_before_a_run_starts(tmp_path, mo
     assert not Request(write_notebook(tmp_path / "p" / "2.ipynb"), figures=tmp_path).asks
 
 
-def test_a_run_that_starts_meanwhile_is_not_told_as_damaged(tmp_path, monkeypatch):
-    """It removes its ``run.json``, which was there a moment ago."""
+def test_run_json_removed_by_a_starting_run_is_not_reported_as_damaged(tmp_path, monkeypatch):
+    """A starting run removes ``run.json`` between the check that it exists and the read."""
     monkeypatch.setattr(Path, "exists", lambda path: True)
     assert read_facts(tmp_path) == {}
 
 
-def test_nothing_is_left_half_written(tmp_path):
+def test_failed_write_keeps_the_old_file_and_no_temporary_one(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("old")
     with pytest.raises(OSError), files.atomic_write(path) as temporary:
@@ -649,7 +630,7 @@ def test_nothing_is_left_half_written(tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
-def test_an_error_names_the_file_and_not_its_temporary_name(tmp_path, monkeypatch):
+def test_write_errors_name_the_file_and_not_its_temporary_name(tmp_path, monkeypatch):
     with (
         pytest.raises(PermissionError) as caught,
         files.atomic_write(tmp_path / "index.html") as temporary,
@@ -670,7 +651,7 @@ def test_an_error_names_the_file_and_not_its_temporary_name(tmp_path, monkeypatc
         lock.lock(tmp_path / "run")
 
 
-def test_notebooks_executed_by_hand_do_not_share_a_folder(tmp_path):
+def test_notebooks_executed_by_hand_write_to_separate_folders(tmp_path):
     code = "import personagap as pg\nprint(pg.runs.open_run().folder)"
     for name in ("one", "two"):
         write_notebook(tmp_path / f"{name}.ipynb", code, parameters=f"which = {name!r}")
@@ -683,7 +664,7 @@ def test_notebooks_executed_by_hand_do_not_share_a_folder(tmp_path):
         assert f"figures/interactive/{name}\\n" in (tmp_path / f"{name}.ipynb").read_text()
 
 
-def test_in_jupyterlab_results_go_to_the_notebooks_own_folder(monkeypatch):
+def test_results_in_jupyterlab_go_to_the_notebooks_own_folder(monkeypatch):
     monkeypatch.setenv("JPY_SESSION_NAME", "/anywhere/2_relevance.ipynb")
     assert open_run().folder.parts[-3:] == ("figures", "interactive", "2_relevance")
 
@@ -696,7 +677,7 @@ def test_in_jupyterlab_results_go_to_the_notebooks_own_folder(monkeypatch):
         ('{"cells": [], "metadata": {}}', "has no parameter 'n'; it has: none"),
     ],
 )
-def test_a_bad_notebook_is_a_users_mistake(tmp_path, text, error):
+def test_invalid_notebook_is_a_user_error(tmp_path, text, error):
     path = tmp_path / "x.ipynb"
     if text:
         path.write_text(text)
@@ -704,13 +685,13 @@ def test_a_bad_notebook_is_a_users_mistake(tmp_path, text, error):
         Request(path, {"n": 1})
 
 
-def test_parameters_are_checked_before_anything_runs(request_for):
+def test_parameters_are_checked_before_the_run_starts(make_request):
     with pytest.raises(UserError, match="no parameter 'm'; it has: n"):
-        request_for(m=1)
+        make_request(m=1)
     with pytest.raises(UserError, match=r"1_trial.ipynb: n is 'many': give a whole number$"):
-        request_for(n="many")
+        make_request(n="many")
     with pytest.raises(UserError, match="the runner sets 'output'"):
-        request_for(output="x")
+        make_request(output="x")
     scores = NOTEBOOKS / "your_own_scores.ipynb"
     with pytest.raises(
         UserError, match=r"control is 0: give a text, in double quotes \(in a shell"
@@ -747,7 +728,7 @@ stages = {"base": "demo"}
 model = "demo"
 free = None
 """
-FITS = [
+VALID = [
     ({"templates": "paper"}, ["paper"]),
     ({"shots": 3}, [3]),
     ({"tasks": "all"}, "all"),
@@ -757,7 +738,7 @@ FITS = [
     ({"judges": "x"}, ["x"]),
     ({"judges": []}, []),
 ]
-WRONG = [
+INVALID = [
     ({"templates": 5}, "a list of texts"),
     ({"templates": True}, "a list of texts"),
     ({"templates": {"a": 1}}, "a list of texts"),
@@ -773,7 +754,7 @@ WRONG = [
 
 @pytest.mark.parametrize(
     ("cell", "given", "expected"),
-    [(cell, *pair) for cell in (DECLARED, UNDECLARED) for pair in FITS]
+    [(cell, *pair) for cell in (DECLARED, UNDECLARED) for pair in VALID]
     + [
         (DECLARED, {"few": "all"}, "all"),
         (DECLARED, {"limit": None}, None),
@@ -783,14 +764,14 @@ WRONG = [
         (UNDECLARED, {"free": {"a": 1}}, {"a": 1}),
     ],
 )
-def test_a_value_of_a_parameters_kind_is_taken(tmp_path, cell, given, expected):
+def test_valid_parameter_value_is_accepted(tmp_path, cell, given, expected):
     notebook, (name,) = write_notebook(tmp_path / "1.ipynb", parameters=cell), given
     assert Request(notebook, given).parameters[name] == expected
 
 
 @pytest.mark.parametrize(
     ("cell", "given", "expected"),
-    [(cell, *pair) for cell in (DECLARED, UNDECLARED) for pair in WRONG]
+    [(cell, *pair) for cell in (DECLARED, UNDECLARED) for pair in INVALID]
     + [
         (DECLARED, {"n": 0}, "a whole number of at least 1"),
         (DECLARED, {"rate": -1}, "a number of at least 0"),
@@ -807,7 +788,7 @@ def test_a_value_of_a_parameters_kind_is_taken(tmp_path, cell, given, expected):
         (UNDECLARED, {"model": ["a"]}, "a text or None"),
     ],
 )
-def test_a_value_of_another_kind_is_a_users_mistake(tmp_path, cell, given, expected):
+def test_parameter_value_of_the_wrong_type_is_a_user_error(tmp_path, cell, given, expected):
     notebook, ((name, value),) = (
         write_notebook(tmp_path / "1.ipynb", parameters=cell),
         given.items(),
@@ -819,30 +800,30 @@ def test_a_value_of_another_kind_is_a_users_mistake(tmp_path, cell, given, expec
 
 
 @pytest.mark.parametrize("cell", ["n = m = 3", "n, m = 3, 4", "n: int", "print(3)"])
-def test_a_parameters_cell_of_other_lines_is_a_users_mistake(tmp_path, cell):
+def test_parameters_cell_with_other_statements_is_a_user_error(tmp_path, cell):
     notebook = write_notebook(tmp_path / "1.ipynb", parameters=cell)
     with pytest.raises(UserError, match="only imports and lines NAME = VALUE"):
         assert Request(notebook, {}).parameters
 
 
 @pytest.mark.parametrize("given", [{"n": 0}, {"stages": {"base": 3}}])
-def test_a_kernel_checks_parameters_too(tmp_path, given):
-    """For JupyterLab, and for papermill alone."""
+def test_kernel_checks_parameters_too(tmp_path, given):
+    """For JupyterLab and plain papermill, which do not check a request."""
     cell = "from personagap.parameters import *\n" + DECLARED
     notebook = write_notebook(tmp_path / "1.ipynb", "parameters.check(globals())", parameters=cell)
     names = {"parameters": parameters}
     exec(cell, names)
-    parameters.check(names | {"templates": "paper"})  # many functions take a list of names or one
-    with pytest.raises(UserError) as here:
+    parameters.check(names | {"templates": "paper"})  # one name is accepted for a list of names
+    with pytest.raises(UserError) as in_kernel:
         parameters.check(names | given)
-    with pytest.raises(UserError) as there:
+    with pytest.raises(UserError) as in_request:
         Request(notebook, given)
-    assert str(there.value) == f"1.ipynb: {here.value}"
+    assert str(in_request.value) == f"1.ipynb: {in_kernel.value}"
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.rglob("[!.]*.ipynb")), ids=lambda path: path.stem)
-def test_every_parameter_of_a_notebook_declares_its_kind(path):
-    """As papermill's help shows it; and what the annotations say holds of the defaults."""
+def test_every_notebook_parameter_has_a_type_annotation_and_help(path):
+    """Papermill's help shows both, and the defaults satisfy their annotations."""
     shown = papermill.inspect_notebook(str(path))
     assert {name: each["help"] for name, each in shown.items() if not each["help"]} == {}
     request = Request(path)
@@ -860,7 +841,7 @@ def test_every_parameter_of_a_notebook_declares_its_kind(path):
     assert fitted.id == request.id and not fitted.changed
 
 
-def test_new_weights_in_a_folder_are_noticed(tmp_path):
+def test_changed_weights_in_a_model_folder_change_the_input_hash(tmp_path):
     weights = tmp_path / "tuned" / "model.safetensors"
     weights.parent.mkdir()
     weights.write_bytes(b"old")
