@@ -1,4 +1,4 @@
-"""Answers as real models word them, each with the right value: what graders read in them."""
+"""What the graders read in answers as real models word them."""
 
 import csv
 import time
@@ -16,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("allow_unconfined")
 
 
 def cases(name):
+    """Triples (kind, text, expected) of a file in ``cases/``."""
     with (CASES / name).open(encoding="utf-8", newline="") as file:
         return [
             (row["kind"].split()[0], row["text"], row["expected"]) for row in csv.DictReader(file)
@@ -38,7 +39,7 @@ READERS = {
 
 @pytest.mark.parametrize("kind", READERS)
 @pytest.mark.parametrize("name", ["answers.csv", "more_answers.csv"])
-def test_every_case_has_its_value(name, kind):
+def test_reader_gives_the_expected_value_in_every_case(name, kind):
     wrong = []
     for _, text, expected in [case for case in cases(name) if case[0] == kind]:
         value = READERS[kind](text)
@@ -52,16 +53,16 @@ def test_every_case_has_its_value(name, kind):
     assert wrong == []
 
 
-def test_a_program_of_a_thousand_terms_is_read():
+def test_program_of_a_thousand_terms_is_parsed():
     program = "def total(xs):\n    return sum(xs)\nprint(" + " + ".join(["1"] * 1000) + ")"
     assert mbpp.code(f"```python\n{program}\n```", TESTS) == program
     helper = program.replace("total(xs)", "one()").replace("print", "one = ")
     assert "def total" in mbpp.code(f"```\n{helper}\n```\n```\ndef total(xs): one()\n```", TESTS)
 
 
-# --- no text takes long --------------------------------------------------------------------------
+# --- linear time ---------------------------------------------------------------------------------
 
-#: Characters, and seconds that reading them may take: far too few for whatever takes square time.
+#: Characters, and the seconds allowed to read them: too few for an algorithm of quadratic time.
 SIZE, SECONDS = 100_000, 0.5
 REPEATED = [
     *" \n\ta1,.-=½*`'\"(<\\#选٣",
@@ -71,7 +72,7 @@ REPEATED = [
     "\\boxed{", "\\frac{", "{,}", "<think>", "</think>", "```", "```\n", "~~~\n", "'''\n",
     "def total(xs):\n", "x=1\n",
 ]  # fmt: skip
-BEGUN = [
+PREFIXES = [
     "The answer is",
     "the answer is:",
     "the answer",
@@ -89,12 +90,12 @@ PAPERS = [mmlu.paper_letter, gsm8k.paper_number, mbpp.paper_code]
 @pytest.mark.parametrize(
     "read", [mmlu.letter, gsm8k.number, lambda text: mbpp.code(text, TESTS), *PAPERS]
 )
-def test_a_long_text_of_anything_is_read_at_once(read):
+def test_long_texts_are_read_in_linear_time(read):
     texts = [part * (SIZE // len(part)) for part in REPEATED]
-    texts += [begin + part * (SIZE // len(part)) + "x" for begin in BEGUN for part in " \n1a.,("]
+    texts += [begin + part * (SIZE // len(part)) + "x" for begin in PREFIXES for part in " \n1a.,("]
     slow = []
     for text in texts:
-        # Twice where it takes long: on a busy machine processor seconds are longer, too.
+        # A second try if it was slow: on a busy machine processor time varies too.
         for _ in range(2):
             start = time.process_time()
             read(text)

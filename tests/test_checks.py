@@ -1,4 +1,4 @@
-"""What the notebook on personalization bias checks besides."""
+"""Additional checks of the notebook on personalization bias."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,7 @@ import pandas as pd
 from personagap.safety_utility import checks
 
 
-def test_the_truth_of_an_intersection_is_what_exact_scores_would_give():
+def test_intersection_truth_equals_the_estimate_from_exact_scores():
     cells = pd.MultiIndex.from_product([["t", "u"], range(6), ["none", "a", "b", "a+b"]])
     exact = cells.to_frame(index=False, name=["task", "item", "persona"])
     exact["true"] = np.random.default_rng(0).random(len(exact))
@@ -17,7 +17,7 @@ def test_the_truth_of_an_intersection_is_what_exact_scores_would_give():
     assert "true" not in checks.intersections(exact.assign(score=exact["true"]), ["a+b"], without)
 
 
-def test_results_on_the_tasks_that_a_judge_scores_are_corrected():
+def test_judge_error_correction_applies_to_judged_tasks_only():
     from personagap import effects, judges
 
     scores = effects.simulate_scores([-9, 0, 9], n_items=40, n_runs=2, seed=0)

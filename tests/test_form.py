@@ -1,6 +1,4 @@
-"""The form for a notebook's parameters: the command it writes,
-the cost it says, the run it starts.
-"""
+"""The form for a notebook's parameters: its command, its cost estimate and the run it starts."""
 
 import shlex
 
@@ -18,7 +16,7 @@ from personagap.runs.request import Request
 BIAS = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
 
 
-def test_the_form_writes_the_command_and_says_what_it_costs(tmp_path, monkeypatch):
+def test_form_shows_the_command_and_its_cost(tmp_path, monkeypatch):
     form = explorer.form(tmp_path)
     assert form.notebook.value == BIAS and list(form.fields) == list(Request(BIAS).defaults)
     assert (
@@ -29,7 +27,7 @@ def test_the_form_writes_the_command_and_says_what_it_costs(tmp_path, monkeypatc
     given = {"tasks": '["mmlu", "gsm8k"]', "runs": "2", "data": "demo", "intersections": "[]"}
     for name, text in given.items():
         form.fields[name].value = text
-    # Data is as it was.
+    # "data" has its default value and is left out.
     assert form.request.given == {"tasks": ["mmlu", "gsm8k"], "runs": 2, "intersections": []}
     words = shlex.split(form.request.command)
     assert {*zip(words[4::3], words[5::3], strict=True)} == given.items() - {("data", "demo")}
@@ -39,12 +37,12 @@ def test_the_form_writes_the_command_and_says_what_it_costs(tmp_path, monkeypatc
         in form.message.value
     )
     monkeypatch.chdir(NOTEBOOKS.parent)
-    said = CliRunner().invoke(main, [*words[1:], "--figures", str(tmp_path), "--dry-run"]).output
-    # The very run, at the very price.
-    assert form.request.id in said and f"{price['generations']:,}" in said
+    output = CliRunner().invoke(main, [*words[1:], "--figures", str(tmp_path), "--dry-run"]).output
+    # The command plans the same run at the same cost.
+    assert form.request.id in output and f"{price['generations']:,}" in output
 
 
-def test_a_value_of_another_kind_is_told_and_not_run(tmp_path):
+def test_invalid_value_is_reported_and_disables_the_start_button(tmp_path):
     form = explorer.form(tmp_path)
     form.fields["runs"].value = "<b>0</b>"
     assert (
@@ -54,11 +52,11 @@ def test_a_value_of_another_kind_is_told_and_not_run(tmp_path):
     assert form.start.disabled and form.fields["runs"].tooltip == "a whole number of at least 1"
     form.fields["runs"].value = ""
     assert not form.start.disabled and form.request.given == {}
-    form.fields["personas"].value = "nobody"  # the notebook's own to judge
+    form.fields["personas"].value = "nobody"  # only the notebook checks this value
     assert "its cost is unknown (unknown persona" in form.message.value
 
 
-def test_a_notebook_is_run_from_the_form(tmp_path):
+def test_form_runs_a_notebook(tmp_path):
     write_notebook(tmp_path / "notebooks" / "paper" / "1.ipynb", "print(n)")
     form = Form(tmp_path / "figures", tmp_path / "notebooks")
     assert "is known while it runs" in form.message.value
@@ -68,19 +66,18 @@ def test_a_notebook_is_run_from_the_form(tmp_path):
     assert form.request.folder.joinpath("report.html").exists()
     form.fields["n"].value = "3"
     form.fields["n"].value = "5"
-    assert (
-        "This run is finished" in form.message.value and "text/html" in form._repr_mimebundle_()[0]
-    )
+    assert "This run is finished" in form.message.value
+    assert "text/html" in form._repr_mimebundle_()[0]
 
 
-def test_copies_that_jupyter_keeps_are_no_notebooks(tmp_path):
-    kept = [tmp_path / name / "1.ipynb" for name in ("", "paper")]
-    for notebook in kept:
+def test_jupyter_checkpoints_are_not_listed_as_notebooks(tmp_path):
+    originals = [tmp_path / name / "1.ipynb" for name in ("", "paper")]
+    for notebook in originals:
         write_notebook(notebook)
         write_notebook(notebook.parent / ".ipynb_checkpoints" / "1-checkpoint.ipynb")
-    assert notebooks(tmp_path) == kept
-    # There the copies of the uppermost notebooks are in a folder as papers are.
-    assert notebooks(tmp_path, "*/*.ipynb") == kept[1:]
+    assert notebooks(tmp_path) == originals
+    # For this pattern .ipynb_checkpoints looks like the folder of a paper.
+    assert notebooks(tmp_path, "*/*.ipynb") == originals[1:]
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*/*.ipynb")), ids=lambda path: path.stem)

@@ -1,6 +1,4 @@
-"""Type-I error, coverage and power of the gap statistics, on simulated judgments with a known
-truth.
-"""
+"""Type-I error, coverage and power of the gap statistics on simulated judgments of known truth."""
 
 import numpy as np
 import pytest
@@ -18,7 +16,9 @@ def test_estimators_agree_with_their_references(check):
 
 
 def check_level(checks, replications):
-    """Within two points of nominal, Monte-Carlo noise apart."""
+    """Assert that coverage and type-I error are within two points of nominal, up to Monte-Carlo
+    noise.
+    """
     found = table(checks, replications=replications)
     assert {"coverage", "actual_error"} & set(found["metric"])
     for row in found.itertuples():
@@ -36,13 +36,15 @@ def check_level(checks, replications):
 
 
 @pytest.mark.slow
-def test_real_and_synthetic_users_and_exact_permutations():
+def test_level_of_proportion_difference_and_exact_correlation():
     check_level([check for check in GAP if check.estimator.startswith(("real", "exact"))], 120)
 
 
 @pytest.mark.slow
-def test_two_way_intervals_are_wider_than_one_way_ones():
-    """Users and prompts both recur: an interval that resamples prompts alone covers too rarely."""
+def test_two_way_clustering_covers_better_than_one_way():
+    """Users and prompts both recur: resampling only prompts gives intervals that cover too
+    rarely.
+    """
     covered = {"prompt": [], ("prompt", "user"): []}
     for seed in range(100):
         judgments = gap.simulate_relevance(seed=seed).query("rater != 'b'")

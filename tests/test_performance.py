@@ -1,4 +1,4 @@
-"""Comparisons of speed: what is compared does the same work."""
+"""Speed comparisons: both sides do the same work."""
 
 import pytest
 import torch
@@ -9,13 +9,13 @@ from personagap.errors import UserError
 from personagap.performance import peers
 
 
-def test_a_model_on_a_server_is_refused_in_a_line(monkeypatch):
+def test_served_model_is_refused(monkeypatch):
     monkeypatch.setattr(models, "load_model", lambda *_, **__: FakeModel("served", str.upper))
     with pytest.raises(UserError, match="is on a server: its peers need it too"):
         peers.load("openai:served@http://x/v1", "cpu", "auto", repeats=1, batch_size=1)
 
 
-def test_the_peers_are_given_the_same_model_and_questions(tmp_path):
+def test_peers_get_the_same_model_and_questions(tmp_path):
     small = {"hidden_size": 64, "layers": 1, "seed": 0}
     subject = peers.load("random", "cpu", "float32", repeats=2, batch_size=2, **small)
     ours, theirs = subject.lm.model.state_dict(), subject.plain.state_dict()

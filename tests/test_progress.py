@@ -1,4 +1,4 @@
-"""How far a run is: in a terminal, in a batch, in JupyterLab, and as plain lines."""
+"""Progress of a run: in a terminal, in a batch, in JupyterLab, and as plain lines."""
 
 import json
 import os
@@ -23,7 +23,7 @@ prompts = [f"question {n} {number}" for number in range(40)]
 texts = ask.texts(models.load_model(model), prompts, 0.0, 0)
 assert None not in texts
 """
-#: The command, whose minutes are short.
+#: The command line with a shorter reporting interval.
 COMMAND = (
     "from personagap.runs import watch\nwatch.MINUTE = 0.3\nfrom personagap.cli import main\nmain()"
 )
@@ -33,13 +33,15 @@ LINE = (
 )
 
 
-def simply(rows, keep):
+def answer_all(rows, keep):
     for i, _ in enumerate(rows):
         keep(i, Generation("text", "stop", 3, 50, 0.1))
 
 
 def batch_of_two(folder, url):
-    """Two runs, whose notebook asks in its second section."""
+    """The command and options for a batch of two runs, whose notebook asks in its second
+    section.
+    """
     parameters = f'model = "openai:m@{url}"\nn = 1\noutput = None'
     write_notebook(
         folder / "p" / "1.ipynb", "1", ASKS, parameters=parameters, text="# A trial\n\n## Ask them"
@@ -51,38 +53,38 @@ def batch_of_two(folder, url):
 
 
 @pytest.mark.slow
-def test_without_a_terminal_a_batch_says_a_line_for_each_run_every_minute(tmp_path):
+def test_without_a_terminal_a_batch_prints_a_line_per_run_every_minute(tmp_path):
     with counting_server("question", seconds=0.5) as (url, _):
         command, how = batch_of_two(tmp_path, url)
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, **how)
     assert done.returncode == 0, done.stdout
-    said = [line for line in done.stderr.splitlines() if re.fullmatch(LINE, line)]
-    assert len({line.split()[0] for line in said}) == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if re.fullmatch(LINE, line)]
+    assert len({line.split()[0] for line in lines}) == 2, done.stderr
     assert "\r" not in done.stderr and not [*tmp_path.rglob(watch.PROGRESS)]
 
 
-def test_in_a_terminal_each_run_has_a_line_that_changes(tmp_path):
-    with counting_server("question", seconds=1.0) as (url, _):  # so that looks see several
+def test_in_a_terminal_each_run_has_a_line_that_is_updated(tmp_path):
+    with counting_server("question", seconds=1.0) as (url, _):  # slow enough for several updates
         command, how = batch_of_two(tmp_path, url)
         ours, theirs = pty.openpty()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, **how)
         os.close(theirs)
-        said = b""
+        output = b""
         try:
             while part := os.read(ours, 1 << 16):
-                said += part
+                output += part
         except OSError:  # the terminal's other end is closed
             os.close(ours)
     assert process.wait(60) == 0
-    assert len({*re.findall(r"m-[0-9a-f]{8}: \d+ of 40", said.decode())}) > 2
-    assert b"\r" in said and b"\x1b[A" in said  # one line above the other
+    assert len({*re.findall(r"m-[0-9a-f]{8}: \d+ of 40", output.decode())}) > 2
+    assert b"\r" in output and b"\x1b[A" in output  # carriage return, and cursor up
 
 
-def test_jupyterlab_shows_a_bar(tmp_path):
-    code = "import sys\nsys.path.insert(0, PATH)\nfrom test_progress import complete, simply\n"
+def test_jupyterlab_shows_a_progress_bar(tmp_path):
+    code = "import sys\nsys.path.insert(0, PATH)\nfrom test_progress import complete, answer_all\n"
     code = code.replace("PATH", repr(os.path.dirname(__file__)))
     path = write_notebook(
-        tmp_path / "1.ipynb", code + "complete(None, ['a', 'b'], simply, title='asking m');"
+        tmp_path / "1.ipynb", code + "complete(None, ['a', 'b'], answer_all, title='asking m');"
     )
     environment = {name: value for name, value in os.environ.items() if name != progress.FILE}
     command = [sys.executable, "-m", "jupyter", "execute", "--inplace", path.name]
@@ -97,19 +99,19 @@ def test_jupyterlab_shows_a_bar(tmp_path):
     )
 
 
-def test_who_asks_without_a_terminal_is_told_every_minute(monkeypatch, capsys):
+def test_without_a_terminal_progress_is_printed_every_minute(monkeypatch, capsys):
     monkeypatch.delenv(progress.FILE, raising=False)
-    complete(None, ["a", "b"], simply, title="asking m")
+    complete(None, ["a", "b"], answer_all, title="asking m")
     assert capsys.readouterr().err == ""  # sooner than a minute
     monkeypatch.setattr(progress, "MINUTE", 0.0)
-    complete(None, ["a", "b"], simply, title="asking m")
+    complete(None, ["a", "b"], answer_all, title="asking m")
     assert re.search(
         r"^2 of 2 requests, [\d,]+ tokens/s, 00:00 left · asking m$", capsys.readouterr().err, re.M
     )
 
 
 @pytest.mark.parametrize("place", ["run", "nowhere"])
-def test_what_is_told_holds_no_secret_and_stops_no_answer(tmp_path, monkeypatch, place):
+def test_progress_file_redacts_secrets_and_is_optional(tmp_path, monkeypatch, place):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-MARKER-0123456789")
     (tmp_path / "run").mkdir()
     file = tmp_path / place / watch.PROGRESS
@@ -119,7 +121,7 @@ def test_what_is_told_holds_no_secret_and_stops_no_answer(tmp_path, monkeypatch,
         file.write_text("cell [1]")
 
     def asked(rows, keep):
-        simply(rows, keep)
+        answer_all(rows, keep)
         seen.append(file.read_text() if place == "run" else "")
 
     answers = complete(None, ["a", "b"], asked, title="asking \x1b[2J sk-MARKER-0123456789")
@@ -127,10 +129,10 @@ def test_what_is_told_holds_no_secret_and_stops_no_answer(tmp_path, monkeypatch,
     if place == "run":
         assert seen == ["cell [1]\n0 of 2 requests, ? left · asking [U+001B][2J ***"]
         assert file.read_text() == "cell [1]\n"
-        assert watch.state(file.parent) == ""  # nobody is at that run
+        assert watch.state(file.parent) == ""  # that run is not locked
 
 
-def test_a_line_is_shown_of_runs_under_way_alone(tmp_path):
+def test_progress_is_shown_only_of_runs_under_way(tmp_path):
     from personagap.runs.lock import lock
 
     (tmp_path / "run").mkdir()

@@ -1,4 +1,4 @@
-"""The workbook's instruments against the demo model's known truth."""
+"""Statistics applied to the demo model recover its known truth."""
 
 import numpy as np
 import pandas as pd
@@ -7,42 +7,43 @@ import pytest
 from personagap import ask, datasets, demo, effects, judges, personas, tasks
 from personagap.responses import ResponseStore
 
-#: Data sets: enough that a coverage of 95 % is known to 0.7 points. Fifty were asked for, and
-#: failed once on the retrained demo model (gsm8k 86 %, a null task significant in 11 %), as about
-#: one of twenty sets of fifty does.
+#: Simulated data sets: a coverage of 95 % has a standard error of 0.7 points. With fifty, one suite
+#: in twenty would fail by chance.
 SEEDS = 1000
 
 
 @pytest.fixture(scope="module")
-def who():
+def identities():
     return personas.select("all", controls=False)
 
 
 @pytest.fixture(scope="module")
-def cells(demo_true_scores, who):
-    """Exact probability of a right or harmless answer of the demo model, for each identity and
-    item.
-    """
-    return demo_true_scores[demo_true_scores["persona"].isin(who["persona"])].reset_index(drop=True)
+def exact_scores(demo_true_scores, identities):
+    """Exact score of the demo model for each identity and item."""
+    return demo_true_scores[demo_true_scores["persona"].isin(identities["persona"])].reset_index(
+        drop=True
+    )
 
 
-def sample(cells: pd.DataFrame, probability: np.ndarray, seed: int, runs: int = 3) -> pd.DataFrame:
-    """Scores of ``runs`` answers per cell, drawn with the exact probabilities."""
-    draws = np.random.default_rng(seed).random((runs, len(cells))) < probability
+def simulate(
+    exact_scores: pd.DataFrame, probability: np.ndarray, seed: int, runs: int = 3
+) -> pd.DataFrame:
+    """Simulate scores of ``runs`` answers per identity and item with success ``probability``."""
+    draws = np.random.default_rng(seed).random((runs, len(exact_scores))) < probability
     parts = [
-        cells[["task", "item", "persona"]].assign(run=run, score=row.astype(float))
+        exact_scores[["task", "item", "persona"]].assign(run=run, score=row.astype(float))
         for run, row in enumerate(draws)
     ]
     return pd.concat(parts, ignore_index=True)
 
 
-def test_graded_answers_follow_the_exact_probabilities(demo_lm, who, cells, tmp_path):
+def test_graded_answers_follow_the_exact_probabilities(demo_lm, identities, exact_scores, tmp_path):
     items = datasets.load("all", items_per_task=12)
-    some = who.iloc[::4]
+    some = identities.iloc[::4]
     responses = ask.ask(demo_lm, some, items, runs=3, store=ResponseStore(demo_lm.id, tmp_path))
     scores = tasks.grade(responses, items, judge=judges.load_judge("refusal"))
     assert scores["valid"].all() and not scores["truncated"].any()
-    graded = scores.merge(cells, on=["task", "item", "persona"])
+    graded = scores.merge(exact_scores, on=["task", "item", "persona"])
     z = graded.groupby("task").apply(
         lambda rows: (
             (rows["score"] - rows["true"]).sum()
@@ -53,12 +54,14 @@ def test_graded_answers_follow_the_exact_probabilities(demo_lm, who, cells, tmp_
 
 
 @pytest.mark.slow
-def test_debiased_pb_interval_covers_the_truth_as_often_as_it_says(cells):
-    truth = demo.exact_bias(cells, "true") ** 2
+def test_debiased_pb_interval_covers_the_truth_at_its_level(exact_scores):
+    truth = demo.exact_bias(exact_scores, "true") ** 2
     covered = []
     for seed in range(SEEDS):
         bias = effects.personalization_bias(
-            sample(cells, cells["true"].to_numpy(), seed), n_permutations=1, seed=seed
+            simulate(exact_scores, exact_scores["true"].to_numpy(), seed),
+            n_permutations=1,
+            seed=seed,
         )
         true = truth[bias["dimension"]].to_numpy()
         covered.append(
@@ -68,12 +71,12 @@ def test_debiased_pb_interval_covers_the_truth_as_often_as_it_says(cells):
 
 
 @pytest.mark.slow
-def test_without_effects_pb_is_rarely_called_significant(cells):
-    no_effect = cells.groupby(["task", "item"])["true"].transform("mean").to_numpy()
+def test_pb_without_effects_is_significant_at_its_level(exact_scores):
+    no_effect = exact_scores.groupby(["task", "item"])["true"].transform("mean").to_numpy()
     significant = []
     for seed in range(SEEDS):
         bias = effects.personalization_bias(
-            sample(cells, no_effect, seed), n_permutations=199, n_bootstrap=20, seed=seed
+            simulate(exact_scores, no_effect, seed), n_permutations=199, n_bootstrap=20, seed=seed
         )
         significant.append((bias["p_value"] <= 0.05).set_axis(bias["dimension"]))
     assert pd.DataFrame(significant).mean().max() <= 0.07

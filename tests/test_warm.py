@@ -1,6 +1,4 @@
-"""Runs whose process and kernel are copies of one that has imported: as others, also where
-something is killed.
-"""
+"""Runs of a batch that are forked from a process with warm imports."""
 
 import json
 import os
@@ -16,29 +14,29 @@ from personagap.runs import batch, warm
 from personagap.runs.request import Request
 
 pytestmark = pytest.mark.skipif(
-    not warm.can_fork(), reason="needs Linux, and no GPU: CUDA does not survive a copy"
+    not warm.can_fork(), reason="needs Linux, and no GPU: CUDA does not survive a fork"
 )
 
-#: What a kernel is like, as a table of its run's folder; a figure is shown as a kernel shows it.
-TOLD = """
+#: Writes the kernel's environment to the folder of its run, and shows a figure.
+REPORT_ENVIRONMENT = """
 import json, os, pathlib, random, sys
-before = "pandas" in sys.modules and "personagap.effects" in sys.modules
+warm = "pandas" in sys.modules and "personagap.effects" in sys.modules
 import matplotlib.pyplot as plt
 import pandas as pd
 import personagap as pg
 pg.effects
 import psutil
-told = {"before": before, "command": psutil.Process().cmdline()}
-told |= {"cwd": os.getcwd(), "drawn": random.random()}
-told |= {"group": os.getpgid(0) == os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}
-told |= {"progress": os.environ["PERSONAGAP_PROGRESS"]}
+report = {"warm": warm, "command": psutil.Process().cmdline()}
+report |= {"cwd": os.getcwd(), "random": random.random()}
+report |= {"group_leader": os.getpgid(0) == os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}
+report |= {"progress": os.environ["PERSONAGAP_PROGRESS"]}
 files = pathlib.Path("/proc/self/fd").iterdir()
-told |= {"locks": [os.readlink(path) for path in files if path.is_symlink()]}
-pathlib.Path(output, "told.json").write_text(json.dumps(told))
+report |= {"open_files": [os.readlink(path) for path in files if path.is_symlink()]}
+pathlib.Path(output, "environment.json").write_text(json.dumps(report))
 plt.plot([1, 2]);
 """
-#: The first run leaves its kernel's number behind and waits; the others end at once.
-WAITS = """
+#: The first run writes its kernel's process id and waits; the others end at once.
+WAIT_IN_FIRST_RUN = """
 import os, pathlib, time
 if n == 0:
     pathlib.Path("kernel.part").write_text(str(os.getpid()))
@@ -47,7 +45,7 @@ if n == 0:
         time.sleep(0.05)
 """
 
-ASKS_AND_NOT = ("safety_utility/1_personalization_bias", "instruments", "findings")
+WITH_MODEL_AND_WITHOUT = ("safety_utility/1_personalization_bias", "instruments", "findings")
 
 
 def requests_for(folder, code, numbers, kernel=None):
@@ -55,10 +53,12 @@ def requests_for(folder, code, numbers, kernel=None):
     return [Request(notebook, {"n": n}, kernel, folder / "figures", folder) for n in numbers]
 
 
-def test_the_last_run_that_needs_no_model_does_not_wait_for_the_imports_of_all(tmp_path):
-    """It imports for itself meanwhile: not with one job, nor where its tables come from others."""
+def test_cold_start_takes_the_last_run_without_a_model(tmp_path):
+    """It does its own imports while the warm process starts; not with one job, nor if it reads
+    tables of other runs.
+    """
     asks, free, last = (
-        Request(NOTEBOOKS / f"{name}.ipynb", {}, None, tmp_path) for name in ASKS_AND_NOT
+        Request(NOTEBOOKS / f"{name}.ipynb", {}, None, tmp_path) for name in WITH_MODEL_AND_WITHOUT
     )
     assert asks.asks and not free.asks and not last.asks
     assert batch._cold_start(asks, [free, last, asks], False) is last
@@ -67,66 +67,65 @@ def test_the_last_run_that_needs_no_model_does_not_wait_for_the_imports_of_all(t
     assert batch._cold_start(asks, [asks, reads], False) is None
 
 
-def test_runs_of_a_batch_begin_with_their_imports_done_and_are_else_as_others(tmp_path):
-    requests = requests_for(tmp_path, TOLD, [0, 1])
+def test_forked_runs_have_warm_imports_and_their_own_environment(tmp_path):
+    requests = requests_for(tmp_path, REPORT_ENVIRONMENT, [0, 1])
     done = list(batch.run_here(requests, 1, False))
     assert [facts["status"] for facts in done] == ["finished", "finished"]
-    told = [json.loads((one.folder / "told.json").read_text()) for one in requests]
-    for one, found in zip(requests, told, strict=True):
-        assert found["before"] and "personagap.runs.warm" in found["command"] and found["group"]
-        assert (found["cwd"], found["progress"]) == (str(tmp_path), str(one.folder / ".progress"))
+    reports = [json.loads((one.folder / "environment.json").read_text()) for one in requests]
+    for request, found in zip(requests, reports, strict=True):
+        assert found["warm"] and "personagap.runs.warm" in found["command"]
+        assert found["group_leader"] and found["cwd"] == str(tmp_path)
+        assert found["progress"] == str(request.folder / ".progress")
         assert found["threads"] == os.environ.get("OMP_NUM_THREADS", str(batch._threads(1)))
-        # Held by the runner and the run alone.
-        assert not [path for path in found["locks"] if path.endswith(".lock")]
-        *_, cell = json.loads((one.folder / "notebook.ipynb").read_text())["cells"]
+        # Only the runner and the process of the run hold the lock, not the kernel.
+        assert not [path for path in found["open_files"] if path.endswith(".lock")]
+        *_, cell = json.loads((request.folder / "notebook.ipynb").read_text())["cells"]
         assert [output for output in cell["outputs"] if "image/png" in output.get("data", {})]
-    assert told[0]["drawn"] != told[1]["drawn"]
+    assert reports[0]["random"] != reports[1]["random"]
 
 
-def following(requests, then):
-    """The facts of runs, one at a time, of which the first waits until ``then``, called with its
-    kernel, lets it go.
-    """
+def run_and_kill(requests, kill):
+    """Run one request at a time, call ``kill`` with the first one's kernel id; return the facts."""
     folder = requests[0].figures.parent
     kernel = folder / "kernel"
-    act = threading.Thread(target=lambda: then(int(wait_for(kernel.exists) and kernel.read_text())))
-    act.start()
+    killer = threading.Thread(
+        target=lambda: kill(int(wait_for(kernel.exists) and kernel.read_text()))
+    )
+    killer.start()
     done = list(batch.run_here(requests, 1, False))
-    act.join()
+    killer.join()
     return done
 
 
-def test_a_killed_kernel_or_process_of_a_run_fails_that_run_alone(tmp_path):
-    requests = requests_for(tmp_path / "kernel", WAITS, [0, 1])
-    first, second = following(requests, lambda kernel: os.kill(kernel, signal.SIGKILL))
-    assert (
-        "the kernel died in cell [3], A trial: it was killed" in first["error"]
-        and second["status"] == "finished"
-    )
-    requests = requests_for(tmp_path / "process", WAITS, [0, 1])
+def test_killed_kernel_or_process_fails_only_its_own_run(tmp_path):
+    requests = requests_for(tmp_path / "kernel", WAIT_IN_FIRST_RUN, [0, 1])
+    first, second = run_and_kill(requests, lambda kernel: os.kill(kernel, signal.SIGKILL))
+    assert "the kernel died in cell [3], A trial: it was killed" in first["error"]
+    assert second["status"] == "finished"
+    requests = requests_for(tmp_path / "process", WAIT_IN_FIRST_RUN, [0, 1])
     killed = []
 
     def kill(kernel):
         killed.append(kernel)
         os.kill(psutil.Process(kernel).ppid(), signal.SIGKILL)
 
-    first, second = following(requests, kill)
+    first, second = run_and_kill(requests, kill)
     assert "its process ended with code -9" in first["error"] and second["status"] == "finished"
     wait_for(lambda: has_exited(killed[0]))
 
 
-def test_without_the_process_to_copy_runs_import_for_themselves(tmp_path):
-    requests = requests_for(tmp_path, WAITS, [0, 1])
+def test_runs_start_cold_after_the_warm_process_was_killed(tmp_path):
+    requests = requests_for(tmp_path, WAIT_IN_FIRST_RUN, [0, 1])
 
     def kill(kernel):
         psutil.Process(kernel).parent().parent().kill()
 
-    first, second = following(requests, kill)
+    first, second = run_and_kill(requests, kill)
     assert first["status"] == "failed" and second["status"] == "finished"
 
 
-def test_a_batch_that_stops_leaves_nobody_behind(tmp_path):
-    requests = requests_for(tmp_path, WAITS, [0, 1])
+def test_closing_a_batch_stops_all_its_processes(tmp_path):
+    requests = requests_for(tmp_path, WAIT_IN_FIRST_RUN, [0, 1])
     runs = batch.run_here(requests[::-1], 2, False)
     assert next(runs)["status"] == "finished"  # the other waits
     kernel = int(wait_for((tmp_path / "kernel").exists) and (tmp_path / "kernel").read_text())
@@ -136,7 +135,7 @@ def test_a_batch_that_stops_leaves_nobody_behind(tmp_path):
     assert json.loads((requests[0].folder / "run.json").read_text())["status"] == "interrupted"
 
 
-def test_a_notebook_imports_what_it_names_of_known_packages():
+def test_imports_of_a_notebook_are_found_for_known_packages():
     code = "import numpy as np, os\nimport antigravity\nfrom personagap.runs import index\n"
     code += "pg.effects.contrasts(pg.figures.use().x)\n"
     cells = [{"cell_type": "code", "source": [code]}, {"cell_type": "code", "source": "%magic"}]
