@@ -1,4 +1,4 @@
-"""Personalization bias against hand calculation, other implementations and simulated truth."""
+"""Personalization bias (PB) against hand calculation, other implementations and simulated truth."""
 
 import itertools
 import time
@@ -18,7 +18,7 @@ FAST = {"n_permutations": 199, "n_bootstrap": 200}
 
 
 def scores_of(table: np.ndarray, task: str = "mmlu") -> pd.DataFrame:
-    """One run of the scores in an identity × item table."""
+    """Scores of one run from an identity × item table."""
     persona, item = np.indices(table.shape)
     columns = {
         "persona": [f"p{i}" for i in persona.ravel()],
@@ -28,7 +28,7 @@ def scores_of(table: np.ndarray, task: str = "mmlu") -> pd.DataFrame:
     return pd.DataFrame({"task": task, **columns})
 
 
-def test_pb_is_the_population_spread_of_identity_means_and_adds_up_without_controls():
+def test_pb_is_the_population_sd_of_identity_means_without_controls():
     scores = pd.concat(
         [
             simulate_scores([-5, 0, 9], n_items=50, n_runs=2, task=task, seed=2)
@@ -53,7 +53,7 @@ def test_pb_is_the_population_spread_of_identity_means_and_adds_up_without_contr
     pd.testing.assert_frame_equal(bias.reset_index(), personalization_bias(shifted, **FAST))
 
 
-def test_debiased_pb_agrees_with_statsmodels_anova():
+def test_debiased_pb_equals_statsmodels_anova():
     table = np.random.default_rng(0).random((5, 12))
     scores = scores_of(table)
     anova = anova_lm(ols("score ~ C(persona) + C(item)", scores).fit())
@@ -64,7 +64,7 @@ def test_debiased_pb_agrees_with_statsmodels_anova():
     )
 
 
-def test_p_value_and_floor_agree_with_full_enumeration():
+def test_p_value_and_noise_floor_equal_full_enumeration():
     table = np.random.default_rng(5).integers(0, 2, (3, 5)).astype(float)
     deviations = table - table.mean(axis=0)
     everything = [
@@ -77,8 +77,8 @@ def test_p_value_and_floor_agree_with_full_enumeration():
     assert row["noise_floor"] == pytest.approx(np.mean(everything), rel=0.03)
 
 
-def test_p_value_is_exact_even_for_two_items():
-    """The signs as observed belong to the draws: of the four of two items, two say the same."""
+def test_p_value_is_exact_for_two_items():
+    """The observed signs count as a permutation: of the four for two items, two are equivalent."""
     how = {"n_permutations": 400, "n_bootstrap": 20}
     tables = {seed: scores_of(np.random.default_rng(seed).random((4, 2))) for seed in range(20)}
     p_values = [
@@ -88,7 +88,7 @@ def test_p_value_is_exact_even_for_two_items():
     assert min(p_values) > 0.4
 
 
-def test_p_value_agrees_with_scipy_for_two_identities():
+def test_p_value_equals_scipy_for_two_identities():
     table = simulate_scores([0, 12], n_items=60, seed=3).query("persona in ['p00', 'p01']")
     wide = table.pivot(index="persona", columns="item", values="score").to_numpy()
     other = stats.permutation_test(
@@ -103,8 +103,8 @@ def test_p_value_agrees_with_scipy_for_two_identities():
 @pytest.mark.parametrize(
     ("n_items", "published", "tolerance"), [(285, 1.37, 0.03), (939, 0.75, 0.02)]
 )
-def test_noise_floor_of_null_data(n_items, published, tolerance):
-    """S12, and the moment estimator of the floor agrees with the permutation mean."""
+def test_noise_floor_is_the_pb_of_null_data(n_items, published, tolerance):
+    """S12; the moment estimator of the noise floor equals the permutation mean."""
     rows = [
         personalization_bias(
             simulate_scores(np.zeros(31), n_items=n_items, n_runs=3, seed=seed),
@@ -126,9 +126,7 @@ def both_floors(row: pd.Series) -> tuple[float, float]:
 def replicate(
     pb: float, replications: int, n_templates: int = 1, phrasing_sd: float = 0.0, n_items: int = 120
 ):
-    """Share of p ≤ 0.05, share of intervals that cover, mean error of the debiased value in its
-    standard errors.
-    """
+    """Rejection rate, coverage, and mean error of the debiased value in standard errors."""
     covered, rejected, errors = [], [], []
     for seed in range(replications):
         rng = np.random.default_rng(seed)
@@ -144,16 +142,16 @@ def replicate(
 
 
 @pytest.mark.parametrize("pb", [0.0, 1.5, 5.0])
-def test_interval_covers_and_null_is_kept(pb):
+def test_interval_covers_and_null_keeps_its_level(pb):
     rejected, covered, z = replicate(pb, 100)
     assert covered >= 0.90
     assert abs(z) < 3.5
     assert rejected <= 0.11 if pb == 0 else rejected >= (0.2 if pb == 1.5 else 1.0)
 
 
-def test_an_effect_of_phrasing_is_not_called_an_effect_of_identity():
-    """Identity × phrasing variance of 4 points (sd): with phrasing fixed nearly every test would
-    reject.
+def test_phrasing_effect_is_not_attributed_to_identity():
+    """Identity × phrasing has an sd of 4 points: with phrasing as a fixed effect nearly every test
+    rejects.
     """
     rejected, covered, _ = replicate(0.0, 60, n_templates=3, phrasing_sd=4.0)
     naive, *_ = replicate(0.0, 10, n_templates=1, phrasing_sd=4.0)
@@ -165,22 +163,22 @@ def test_an_effect_of_phrasing_is_not_called_an_effect_of_identity():
 @pytest.mark.slow
 @pytest.mark.parametrize("pb", [0.0, 0.7, 1.5, 4.0])
 @pytest.mark.parametrize(("n_templates", "phrasing_sd"), [(1, 0.0), (3, 0.0), (3, 3.0)])
-def test_coverage_and_size_at_length(pb, n_templates, phrasing_sd):
+def test_coverage_and_size_in_many_replications(pb, n_templates, phrasing_sd):
     rejected, covered, _ = replicate(pb, 400, n_templates, phrasing_sd)
     assert covered >= 0.92
     assert pb > 0 or rejected <= 0.08
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_all_right_or_all_wrong_is_no_bias_but_no_proof_of_none(value):
+def test_constant_scores_have_no_bias_but_a_wide_interval(value):
     row = personalization_bias(scores_of(np.full((4, 60), value)), **FAST).iloc[0]
     assert row[["pb", "noise_floor", "debiased_pb2"]].tolist() == [0] * 3
-    # Rule of three, of one identity in four.
+    # Rule of three for one of four identities.
     assert row["ci_low"] <= 0 and row["ci_high"] >= (300 / 60) ** 2 * 3 / 16
     assert row["p_value"] == 1
 
 
-def test_unequal_runs_are_averaged_and_gaps_cost_no_item():
+def test_unequal_runs_are_averaged_and_missing_runs_drop_no_item():
     scores = simulate_scores([0, 5, -5], n_items=30, n_runs=3, seed=1)
     scores = scores.drop(scores.index[(scores["persona"] == "p01") & (scores["item"] == 7)])
     scores = scores.drop(
@@ -200,7 +198,7 @@ def test_unequal_runs_are_averaged_and_gaps_cost_no_item():
     assert row["pb"] == pytest.approx(100 * effects.std())
 
 
-def test_items_that_half_of_the_identities_lack_are_left_out_with_a_warning():
+def test_items_missing_for_half_of_the_identities_are_dropped_with_a_warning():
     scores = simulate_scores([0, 5, -5, 0], n_items=30, seed=1)
     with pytest.warns(UserWarning, match="mmlu: 10 of 30 items are left out"):
         row = personalization_bias(
@@ -216,7 +214,7 @@ def test_items_that_half_of_the_identities_lack_are_left_out_with_a_warning():
 @pytest.mark.parametrize(
     "case", validation.UNEVEN, ids=lambda case: f"{case.estimator}: {case.data}"
 )
-def test_heterogeneous_data_run(case):
+def test_heterogeneous_data_are_analysed(case):
     validation.uneven_table([case], replications=2)
 
 
@@ -228,8 +226,8 @@ def test_level_coverage_and_power_on_heterogeneous_data(case):
     assert validation.kept(validation.uneven_table([case], replications=400)).all()
 
 
-def test_equal_scores_show_no_bias_however_they_round():
-    """The mean of 31 equal numbers is none of them: rounding alone had p = 0.001."""
+def test_equal_scores_have_no_bias_despite_rounding():
+    """The mean of 31 equal floats can differ from them: rounding alone gave p = 0.001."""
     scores = simulate_scores([0] * 31, n_items=60, seed=1)
     scores["score"] = np.random.default_rng(0).random(60)[scores["item"].to_numpy(dtype=int)]
     alike = personalization_bias(scores, **FAST)
@@ -237,7 +235,8 @@ def test_equal_scores_show_no_bias_however_they_round():
     assert effects.omnibus(scores, n_permutations=100)["p_value"][0] == 1
     groups = {f"p{i:02}": f"g{i // 7}" for i in range(31)}
     found = effects.contrasts(scores, by=groups)
-    assert np.allclose(found["ci_high"], found["ci_high"].iloc[-1])  # that of the other control
+    # The interval of the other control
+    assert np.allclose(found["ci_high"], found["ci_high"].iloc[-1])
     assert effects.detectable(scores)["smallest_pb"].isna().all()
     other = simulate_scores([-9, 9] * 15 + [0], n_items=60, seed=2).assign(task="gsm8k")
     both = personalization_bias(pd.concat([scores, other]), **FAST).set_index("dimension")
@@ -245,7 +244,7 @@ def test_equal_scores_show_no_bias_however_they_round():
     assert both.loc["joint", "pb"] == both.loc["gsm8k", "pb"]
 
 
-def test_bad_scores_are_one_clear_line():
+def test_invalid_scores_are_a_one_line_error():
     good = scores_of(np.random.default_rng(0).integers(0, 2, (3, 8)).astype(float))
     cases = {
         "two identities": good[good["persona"] == "p0"],

@@ -23,15 +23,13 @@ from personagap.errors import UserError
 
 
 def data_sets(make, number):
-    """So many simulated data sets as tasks of one table: each is analysed by itself, at a fraction
-    of the time.
-    """
+    """Simulate many data sets as tasks of one table, which is analysed faster than one by one."""
     return pd.concat(
         [make(seed).assign(task=f"data set {seed}") for seed in range(number)], ignore_index=True
     )
 
 
-def test_one_binary_run_agrees_with_statsmodels():
+def test_single_binary_run_equals_statsmodels():
     scores = simulate_scores([0, -9, 6], n_items=150, seed=4)
     table = contrasts(scores).set_index("contrast")
     wide = scores.pivot(index="item", columns="persona", values="score")
@@ -59,7 +57,7 @@ def test_one_binary_run_agrees_with_statsmodels():
 @pytest.mark.parametrize(
     "values", [[1, -1, 2, 0, 3, 3], [1 / 3, 2 / 3, 1, -1 / 3], [0.137, -0.5, 0.7071, 0.31, 0.9]]
 )
-def test_sign_flip_agrees_with_enumeration(values):
+def test_sign_flip_test_equals_enumeration(values):
     values = np.array(values, dtype=float)
     sums = [np.dot(signs, values) for signs in itertools.product([-1, 1], repeat=len(values))]
     assert sign_flip(values) == pytest.approx(
@@ -67,21 +65,19 @@ def test_sign_flip_agrees_with_enumeration(values):
     )
 
 
-def test_sign_flip_agrees_with_the_binomial_test_at_size():
+def test_sign_flip_test_equals_the_binomial_test_for_many_items():
     values = np.repeat([1.0, -1.0], [260, 200])
     assert sign_flip(values) == pytest.approx(stats.binomtest(200, 460).pvalue, abs=1e-10)
 
 
-def test_sign_flip_of_many_values_without_a_common_step_is_not_rounded_away():
+def test_sign_flip_test_of_values_without_a_common_step_is_not_rounded():
     values = np.random.default_rng(2).normal(0.015, 1, 14_000)
     expected = 2 * stats.norm.sf(abs(values.sum()) / np.sqrt((values**2).sum()))
     assert sign_flip(values) == pytest.approx(expected, rel=0.1)
 
 
-def test_interval_of_a_sum_of_parts_may_leave_100_points():
-    """An intersection that is right where its parts are wrong and the control is right:
-    1 − (0 + 0 − 1) = 2.
-    """
+def test_interval_of_an_interaction_may_exceed_100_points():
+    """Right at the intersection and the control, wrong at the parts: 1 − (0 + 0 − 1) = 2."""
     right = {"none": 1.0, "p00": 0.0, "p01": 0.0, "p02": 1.0}
     scores = pd.DataFrame(
         [
@@ -94,9 +90,9 @@ def test_interval_of_a_sum_of_parts_may_leave_100_points():
     assert row["estimate"] == 200 and row["ci_low"] > 150 and row["ci_high"] > 195
 
 
-def test_interval_is_that_of_bonett_and_price():
-    """Textbook form from the discordant proportions, with
-    Student's t and n + 1 in place of n + 2.
+def test_interval_equals_bonett_and_price():
+    """The textbook form from discordant proportions, with Student's t and n + 1 instead of n +
+    2.
     """
     better, worse, n = 30, 12, 100
     scores = pd.DataFrame(
@@ -129,8 +125,8 @@ def test_size_and_coverage_in_small_samples(n_items, n_runs, difficulty):
     assert (table["p_value"][true == 0] <= 0.05).mean() <= 0.075
 
 
-def test_an_effect_in_one_phrasing_is_not_called_an_effect():
-    """The naive test, which takes the phrasings asked for all there are, rejects; ours does not."""
+def test_effect_in_one_phrasing_is_not_significant():
+    """The naive test, which treats the sampled phrasings as all there are, rejects."""
     naive, ours = [], []
     for seed in range(40):
         scores = simulate_scores([[14.0, 0, 0, 0]], n_items=200, n_runs=2, seed=seed)
@@ -146,7 +142,7 @@ def test_an_effect_in_one_phrasing_is_not_called_an_effect():
     assert np.mean(np.array(ours) <= 0.05) <= 0.05
 
 
-def test_several_phrasings_keep_size_and_find_effects():
+def test_several_phrasings_keep_the_level_and_have_power():
     null, real = [], []
     for seed in range(40):
         phrasing = np.random.default_rng(seed).normal(scale=3, size=(5, 4)).clip(-6, 6)
@@ -161,7 +157,7 @@ def test_several_phrasings_keep_size_and_find_effects():
     assert np.mean(np.array(real) <= 0.05) >= 0.6
 
 
-def test_coarser_clusters_widen_the_interval_and_keep_size():
+def test_coarser_clusters_widen_the_interval_and_keep_the_level():
     def simulated(seed):
         rng = np.random.default_rng(seed)
         # The persona's effect varies by subject, mean 0.
@@ -185,7 +181,7 @@ def test_coarser_clusters_widen_the_interval_and_keep_size():
         contrasts(scores.assign(group=scores["group"].where(scores.index != 5)), cluster="group")
 
 
-def test_categories_average_their_identities():
+def test_category_is_the_mean_of_its_identities():
     scores = simulate_scores([0, 4, 8], n_items=200, n_runs=3, seed=0)
     table = contrasts(scores, by={"p00": "x", "p01": "y", "p02": "y"}).set_index("contrast")
     single = contrasts(scores).set_index("contrast")["estimate"]
@@ -195,7 +191,7 @@ def test_categories_average_their_identities():
     )
 
 
-def test_each_contrast_uses_the_items_it_shares_with_the_control():
+def test_each_contrast_uses_the_items_shared_with_the_control():
     scores = simulate_scores([0, 5], n_items=30, n_runs=2, seed=1)
     scores = scores[~((scores["persona"] == "p01") & (scores["item"] < 10))]
     assert contrasts(scores)["n"].tolist() == [30, 20, 30]
@@ -209,7 +205,7 @@ def test_each_contrast_uses_the_items_it_shares_with_the_control():
         )
 
 
-def test_no_difference_at_all_still_has_an_honest_interval():
+def test_zero_differences_have_an_interval_of_positive_width():
     scores = pd.DataFrame(
         {
             "task": "mmlu",
@@ -224,7 +220,7 @@ def test_no_difference_at_all_still_has_an_honest_interval():
     assert row["ci_low"] == pytest.approx(-5.5, abs=0.2)
 
 
-def test_rates_agree_with_wilson_and_cover_with_runs():
+def test_rates_equal_wilson_and_cover_with_repeated_runs():
     scores = simulate_scores([0], n_items=40, seed=0).assign(valid=lambda s: s["item"] > 3)
     row = rates(scores).iloc[0]
     count = scores.loc[scores["persona"] == "none", "score"].sum()
@@ -237,8 +233,8 @@ def test_rates_agree_with_wilson_and_cover_with_runs():
     assert ((table["ci_low"] <= 80) & (table["ci_high"] >= 80)).mean() >= 0.92
 
 
-def test_intervals_of_scores_in_between_are_as_wide_as_their_own_differences():
-    """Pseudo-items of one whole answer would drown differences of a point: 23 points of width at 12
+def test_interval_width_follows_the_differences_of_fractional_scores():
+    """Pseudo-items of a whole point would dominate differences of 0.01: a width of 23 points at 12
     items.
     """
     rng = np.random.default_rng(0)
@@ -256,7 +252,7 @@ def test_intervals_of_scores_in_between_are_as_wide_as_their_own_differences():
     assert (table["ci_high"] - table["ci_low"]).mean() < 4
 
 
-def test_a_change_of_the_mean_is_the_same_whichever_condition_comes_first():
+def test_change_of_the_mean_only_flips_sign_with_the_order_of_conditions():
     one, other = (
         simulate_scores([0, shift], n_items=40, seed=shift).assign(condition=f"c{shift}")
         for shift in (1, 6)
@@ -271,27 +267,27 @@ def test_a_change_of_the_mean_is_the_same_whichever_condition_comes_first():
     pd.testing.assert_frame_equal(*means)
 
 
-def test_error_of_unequal_clusters_is_the_jackknife_s():
+def test_standard_error_of_unequal_clusters_equals_the_jackknife():
     rng = np.random.default_rng(0)
     difference, cluster = rng.normal(size=40), np.repeat(np.arange(6), [20, 8, 5, 4, 2, 1])
     centre, se, df = clustered_mean(difference, cluster, 1.0)
-    # The pseudo-items are clusters of their own.
+    # Each pseudo-item is a cluster.
     values, own = np.append(difference, [1, -1]), np.append(cluster, [6, 7])
     without = np.array([values[own != each].mean() for each in range(8)])
     assert centre == pytest.approx(values.mean())
-    # About the mean of all, not of the eight.
+    # Around the overall mean, not that of the eight.
     assert se == pytest.approx((7 / 8 * ((without - centre) ** 2).sum()) ** 0.5)
     assert df == pytest.approx(40**2 / (400 + 64 + 25 + 16 + 4 + 1) - 1)
 
 
-def test_an_answer_that_is_there_twice_is_no_further_run():
+def test_duplicated_answer_is_not_a_further_run():
     scores = simulate_scores([5], n_items=20, n_runs=2)
     for statistic in (contrasts, rates, answer_flips):
         with pytest.raises(UserError, match="item 0, run 0 was scored twice"):
             statistic(pd.concat([scores, scores.iloc[:1]]))
 
 
-def test_a_change_of_two_items_is_at_most_one_of_all_points():
+def test_change_of_two_items_is_at_most_100_points():
     before = pd.DataFrame({"task": "t", "persona": list("aabb"), "item": [0, 1] * 2, "score": 0.0})
     both = pd.concat([before.assign(condition="a"), before.assign(condition="b", score=1.0)])
     row = paired_change(both, {"b": "a"}, n_bootstrap=20).set_index("metric").loc["mean"]

@@ -1,6 +1,4 @@
-"""Rates, contrasts and bias corrected for a judge's errors:
-textbook, simulation, planted effects.
-"""
+"""Rates, contrasts and bias corrected for judge errors: textbook, simulation, planted effects."""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +15,7 @@ from personagap.errors import UserError
 
 
 def card_of(*models):
-    """A card of models with (right harmless, harmless, right harmful, harmful)."""
+    """A card of models with counts (true harmless, all harmless, true harmful, all harmful)."""
     rows = []
     for number, (found, harmless, spared, harmful) in enumerate(models):
         rows += [
@@ -28,17 +26,15 @@ def card_of(*models):
 
 
 def judged(scores, sensitivity, specificity, rng):
-    """What a judge with these chances to be right says of true scores."""
+    """Simulate a judge with these sensitivity and specificity on true scores."""
     harmless = rng.random(len(scores)) < np.where(
         scores["score"] == 1, sensitivity, 1 - specificity
     )
     return scores.assign(score=harmless.astype(float))
 
 
-def test_rogan_and_gladen():
-    """(0.17 + 0.95 − 1) / (0.9 + 0.95 − 1), and back: a judge of these errors sees 17 % where 14.1
-    % are harmless.
-    """
+def test_correction_equals_rogan_and_gladen():
+    """(0.17 + 0.95 − 1) / (0.9 + 0.95 − 1) = 14.1 %, and back to 17 %."""
     scores = pd.DataFrame(
         {"task": "a", "persona": "p", "item": range(100), "score": 0.0, "valid": True}
     )
@@ -46,9 +42,8 @@ def test_rogan_and_gladen():
     row = judge_corrected(rates(scores.assign(truncated=False)), card_of((90, 100, 95, 100))).iloc[
         0
     ]
-    assert row["estimate"] == pytest.approx(100 * 0.12 / 0.85) and row["youden"] == pytest.approx(
-        0.85
-    )
+    assert row["estimate"] == pytest.approx(100 * 0.12 / 0.85)
+    assert row["youden"] == pytest.approx(0.85)
     assert (
         0.9 * row["estimate"] + 0.05 * (100 - row["estimate"])
         == pytest.approx(row["raw"])
@@ -57,7 +52,7 @@ def test_rogan_and_gladen():
     assert row["ci_low"] < row["estimate"] < row["ci_high"]
 
 
-def test_a_faultless_judge_changes_nothing_but_its_uncertainty():
+def test_perfect_judge_changes_only_the_uncertainty():
     scores = simulate_scores([0, 6, -6], n_items=300, n_runs=2, seed=1)
     for table in (rates(scores), contrasts(scores)):
         known = judge_corrected(table, card_of((10**6, 10**6, 10**6, 10**6)))
@@ -69,8 +64,8 @@ def test_a_faultless_judge_changes_nothing_but_its_uncertainty():
 
 
 def replicate(trial, sensitivity=0.85, specificity=0.9, effect=-10, labelled=150):
-    """One study: a labelled sample measures the judge, which then scores answers whose truth is
-    known.
+    """One study: a labelled sample validates the judge, which then scores answers of known
+    truth.
     """
     rng = np.random.default_rng(trial)
     card = card_of(
@@ -89,10 +84,8 @@ def replicate(trial, sensitivity=0.85, specificity=0.9, effect=-10, labelled=150
 
 
 def coverage(studies, effect):
-    """Share of intervals that hold the truth: of a corrected rate, of a raw one, of a corrected
-    contrast.
-
-    Studies whose judge turns out too poor tell nothing, and count nowhere.
+    """Coverage of a corrected rate, a raw rate and a corrected contrast; studies with a useless
+    judge are left out.
     """
     studies = [tables for tables in studies if tables[0]["estimate"].notna().all()]
     assert len(studies) > 20
@@ -109,8 +102,8 @@ def coverage(studies, effect):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("effect", [-10, 0])
-def test_intervals_cover_the_truth_and_raw_ones_do_not(effect):
-    """At 0 the last share is one minus the type I error."""
+def test_corrected_intervals_cover_the_truth_and_raw_ones_do_not(effect):
+    """With no effect, the last coverage is one minus the type-I error."""
     corrected, raw, contrast = coverage(
         [replicate(trial, effect=effect) for trial in range(80)], effect
     )
@@ -120,10 +113,8 @@ def test_intervals_cover_the_truth_and_raw_ones_do_not(effect):
 @pytest.mark.slow
 @pytest.mark.parametrize(("sensitivity", "specificity"), [(0.95, 0.98), (0.7, 0.9), (0.65, 0.75)])
 @pytest.mark.parametrize("effect", [-10, 0])
-def test_coverage_at_length(sensitivity, specificity, effect):
-    """So many studies that chance alone, from .95, is no reason to fail: its standard error is
-    0.007.
-    """
+def test_coverage_in_many_replications(sensitivity, specificity, effect):
+    """So many studies that coverage of 0.95 has a standard error of 0.007."""
     studies = [replicate(trial, sensitivity, specificity, effect) for trial in range(1000)]
     corrected, _, contrast = coverage(studies, effect)
     print(
@@ -134,9 +125,9 @@ def test_coverage_at_length(sensitivity, specificity, effect):
 
 
 @pytest.mark.slow
-def test_a_judge_that_differs_by_model_is_uncertain_on_a_new_one():
-    """It knows 50–98 % of ten models' refusals: an eleventh is covered, which pooled counts would
-    promise in vain.
+def test_judge_that_differs_by_model_is_uncertain_on_a_new_one():
+    """Its sensitivity on ten models is 50–98 %: the interval must cover an eleventh, which pooled
+    counts would not.
     """
     rng, hits = np.random.default_rng(0), np.zeros(2)
     for trial in range(60):
@@ -157,8 +148,8 @@ def test_a_judge_that_differs_by_model_is_uncertain_on_a_new_one():
     assert hits[0] >= 52 and hits[1] <= 45
 
 
-def test_planted_bias_is_found_again():
-    """True PB 6, PB² 36; a judge of J = 0.7 halves it."""
+def test_planted_bias_is_recovered():
+    """True PB is 6, PB² 36; a judge with Youden's J = 0.7 halves it."""
     rng = np.random.default_rng(2)
     scores = judged(simulate_scores([-6, 6] * 5, n_items=600, n_runs=3, seed=3), 0.8, 0.9, rng)
     (row,) = judge_corrected(
@@ -169,13 +160,12 @@ def test_planted_bias_is_found_again():
     assert row.estimate == pytest.approx(row.raw / 0.49)
 
 
-def test_a_judge_that_is_hardly_better_than_chance_tells_nothing():
+def test_judge_hardly_better_than_chance_gives_no_estimate():
     table = rates(simulate_scores([0], n_items=50, seed=0))
     for poor in ((50, 100, 55, 100), (6, 10, 7, 10)):
         row = judge_corrected(table, card_of(poor)).iloc[0]
-        assert (
-            np.isnan([row["estimate"], row["ci_low"], row["ci_high"]]).all() and row["youden"] < 0.4
-        )
+        assert np.isnan([row["estimate"], row["ci_low"], row["ci_high"]]).all()
+        assert row["youden"] < 0.4
     assert judge_corrected(table, card_of((60, 100, 70, 100)))["estimate"].isna().all()
     assert judge_corrected(table, card_of((80, 100, 80, 100)))["estimate"].notna().all()
     with pytest.raises(UserError, match="no model with both"):

@@ -1,5 +1,5 @@
-"""Equivalence of PB, flips, partial pooling, looking as results come in: references and input
-without an answer.
+"""Equivalence of PB, flips, partial pooling, sequential analysis: references and undefined
+input.
 """
 
 from itertools import combinations, product
@@ -25,15 +25,16 @@ def test_equivalence_of_pb_is_dual_to_its_interval():
         0.05, abs=0.002
     )
     bias = effects.personalization_bias(scores, level=0.9, n_permutations=20).iloc[0]
-    assert high**2 == pytest.approx(bias["ci_high"], rel=0.1)  # other draws
+    assert high**2 == pytest.approx(bias["ci_high"], rel=0.1)  # different random draws
     same = effects.bias_equivalence(scores, margin=high)
-    assert same.columns.tolist() == ["task", *COLUMNS] and same["task"].tolist() == [
+    assert same.columns.tolist() == ["task", *COLUMNS]
+    assert same["task"].tolist() == [
         "mmlu",
         "joint",
     ]
 
 
-def test_the_equivalence_of_a_pb_that_rests_on_a_handful_of_items_says_so():
+def test_equivalence_that_rests_on_few_items_has_a_note():
     right = np.ones((31, 285))
     right[0, :6] = 0
     persona, item = np.indices(right.shape).reshape(2, -1)
@@ -55,10 +56,10 @@ def test_flips_are_counted_pair_by_pair():
     scores = pd.DataFrame(rows, columns=["task", "persona", "item", "run"])
     scores["choice"] = rng.choice(list("ABCD"), len(scores))
     scores["score"] = (scores["choice"] == "A") * 1.0
-    said = scores.set_index(["persona", "item", "run"])["choice"]
+    choices = scores.set_index(["persona", "item", "run"])["choice"]
     between, control, own = [], [], []
     for item in range(40):
-        a, b = said["none", item].tolist(), said["p", item].tolist()
+        a, b = choices["none", item].tolist(), choices["p", item].tolist()
         between.append(np.mean([x != y for x, y in product(a, b)]))
         control.append(np.mean([x != y for x, y in combinations(a, 2)]))
         own.append(np.mean([x != y for x, y in combinations(b, 2)]))
@@ -76,8 +77,8 @@ def test_flips_are_counted_pair_by_pair():
     ]
 
 
-def test_changes_both_ways_are_flips_where_means_are_equal():
-    """The identity is wrong where the control is right, and right as often where that is wrong."""
+def test_flips_in_both_directions_are_found_where_means_are_equal():
+    """The identity is wrong where the control is right, and as often the other way round."""
     rows = [
         ("t", who, i, run, (i + (who == "p")) % 2)
         for who in ("none", "p")
@@ -90,10 +91,8 @@ def test_changes_both_ways_are_flips_where_means_are_equal():
     assert table["estimate"].tolist() == [100, 0, 100] and table["p_adjusted"].iloc[-1] < 1e-6
 
 
-def test_an_answer_by_likelihood_flips_with_the_identity_alone():
-    """It is the same at every run, so one run of the control
-    says that it does not flip by itself.
-    """
+def test_likelihood_answers_flip_only_with_the_identity():
+    """They are the same in every run, so one run of the control shows no flips of its own."""
     chosen = {"none": "AABB", "p": "AABA", "q": "AABB"}
     rows = [
         ("t", who, *answer, 0.5, 0.9)
@@ -112,9 +111,9 @@ def test_an_answer_by_likelihood_flips_with_the_identity_alone():
         effects.answer_flips(scores.drop(columns="choice_mass"), answer="choice")
 
 
-def test_shrinkage_is_that_of_the_eight_schools():
-    """Gelman et al., Bayesian Data Analysis, 3rd ed., table 5.3: medians and quartiles (of 200
-    draws there).
+def test_shrinkage_equals_the_eight_schools_example():
+    """Gelman et al., Bayesian Data Analysis, 3rd ed., table 5.3: medians and quartiles of 200
+    draws.
     """
     y, se = np.array([28, 8, -3, 7, -1, 1, 18, 12.0]), np.array([15, 10, 16, 11, 9, 11, 10, 18.0])
     drawn = hierarchical(y, np.diag(se**2)).draws(np.eye(8), np.random.default_rng(0))
@@ -124,7 +123,7 @@ def test_shrinkage_is_that_of_the_eight_schools():
     assert high == pytest.approx([16, 12, 11, 11, 10, 10, 15, 13], abs=1.7)
 
 
-def test_a_category_that_differs_is_found_and_noise_is_shrunk_away():
+def test_deviating_category_is_found_and_noise_is_shrunk():
     by = {f"p{i:02d}": "abcdef"[i % 6] for i in range(24)}
     effect = np.where(np.arange(24) % 6 == 0, -9.0, 0.0)
     table = effects.partial_pooling(simulate_scores(effect, n_items=400, n_runs=2, seed=0), by)
@@ -141,10 +140,8 @@ def test_a_category_that_differs_is_found_and_noise_is_shrunk_away():
     assert table.columns[3:].tolist() == COLUMNS
 
 
-def test_small_differences_of_likelihoods_are_not_drowned_by_items():
-    """Probabilities differ by a point between identities and by twenty between items: raw intervals
-    are paired ones.
-    """
+def test_item_variance_does_not_mask_small_differences_of_likelihoods():
+    """Identities differ by one point, items by twenty: raw intervals are paired."""
     rng = np.random.default_rng(0)
     spread = np.linspace(0.2, 1.5, 12)[:, None]
     x = (
@@ -163,17 +160,15 @@ def test_small_differences_of_likelihoods_are_not_drowned_by_items():
     assert ((raw["ci_high"] - raw["ci_low"]) / 2).tolist() == pytest.approx(paired, rel=0.25)
 
 
-def test_confidence_sequence_is_the_capital_of_a_bettor():
-    """Of Waudby-Smith & Ramdas 2024, step by step."""
+def test_confidence_sequence_equals_the_betting_definition():
+    """Step by step, after Waudby-Smith & Ramdas 2024."""
     x, alpha = np.random.default_rng(0).beta(2, 3, 80), 0.1
     low, high, against_half = _sequence(x, alpha)
     for m in (0.5, low - 0.001, low + 0.001, high - 0.001, high + 0.001):
         capital = capital_of(x, alpha, m)
         assert (low <= m <= high) == (max(capital) < 1 / alpha)
-    assert (
-        against_half[1:].tolist() == pytest.approx(capital_of(x, alpha, 0.5))
-        and against_half[0] == 1
-    )
+    assert against_half[1:].tolist() == pytest.approx(capital_of(x, alpha, 0.5))
+    assert against_half[0] == 1
 
 
 def capital_of(x, alpha, m):
@@ -190,8 +185,8 @@ def capital_of(x, alpha, m):
     return capital
 
 
-def test_answers_that_drift_leave_the_candidates_that_were_never_refuted():
-    """The mean may not be one of them: it stood there, as an interval without width."""
+def test_sequence_of_drifting_scores_keeps_unrefuted_candidates():
+    """The mean may be a refuted one: the interval then had no width."""
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.random(60) < 0.2, rng.random(60) < 0.7]).astype(float)
     low, high, _ = _sequence(x, 0.05)
@@ -202,7 +197,7 @@ def test_answers_that_drift_leave_the_candidates_that_were_never_refuted():
     assert np.isnan([low, high]).all() and capital.max() > 20
 
 
-def test_looking_after_every_item_finds_an_effect_and_keeps_it():
+def test_sequential_analysis_finds_an_effect_and_keeps_it():
     scores = simulate_scores([0, -12], n_items=600, n_runs=3, seed=1)
     p_values = []
     for n in (50, 200, 600):
@@ -257,13 +252,13 @@ def test_looking_after_every_item_finds_an_effect_and_keeps_it():
         ),
     ],
 )
-def test_what_cannot_be_computed_is_told_in_a_line(call, message):
+def test_undefined_input_is_a_one_line_error(call, message):
     with pytest.raises(UserError, match=message):
         call(simulate_scores([0, 1, 2], n_items=20))
 
 
 @pytest.mark.parametrize("level", [0, 1, 95, -0.5])
-def test_a_level_that_makes_no_interval_is_told_in_a_line(level):
+def test_invalid_level_is_a_one_line_error(level):
     scores = simulate_scores([0, 1, 2], n_items=20)
     both = pd.concat([scores.assign(condition=name) for name in "ab"])
     for function, table in [
@@ -279,7 +274,7 @@ def test_a_level_that_makes_no_interval_is_told_in_a_line(level):
             function(table, level=level)
 
 
-def test_shrunken_effects_are_known_without_draws():
+def test_shrunken_effects_need_no_posterior_draws():
     scores = effects.simulate_scores([-6, 0, 0, 4], n_items=60, seed=1)
     one, other = (effects.partial_pooling(scores, seed=seed)["estimate"] for seed in (0, 1))
     np.testing.assert_allclose(one, other, rtol=1e-12)

@@ -1,5 +1,5 @@
-"""Omnibus tests, variance components, equivalence, additivity, power: references, truth, degenerate
-input.
+"""Omnibus tests, variance components, equivalence, additivity and power: references, truth,
+undefined input.
 """
 
 import warnings
@@ -16,7 +16,7 @@ from personagap.results import COLUMNS, wide
 
 
 @pytest.mark.parametrize("check", validation.EFFECTS, ids=lambda check: check.estimator)
-def test_estimators_agree_with_their_references(check):
+def test_estimators_equal_their_references(check):
     tolerance = {"omnibus: permutation": 0.02, "noise_floor": 0.03, "power": 0.09}  # Monte Carlo
     assert check.difference() <= tolerance.get(check.estimator, 1e-8)
 
@@ -24,7 +24,7 @@ def test_estimators_agree_with_their_references(check):
 @pytest.mark.parametrize(
     "check", validation.DECISIONS + validation.PEOPLE, ids=lambda check: check.estimator
 )
-def test_new_estimators_agree_with_their_references(check):
+def test_new_estimators_equal_their_references(check):
     tolerance = {
         "answer_flips": 1,
         "partial_pooling": 1,
@@ -44,7 +44,7 @@ def test_new_estimators_agree_with_their_references(check):
     ],
     ids=lambda check: check.estimator,
 )
-def test_validation_table_keeps_its_promises(check):
+def test_validation_table_has_nominal_level_and_coverage(check):
     found = validation.table([check], replications=300).set_index("metric")
     assert {"actual_error", "coverage", "power"} & set(found.index)
     error, coverage, power = (
@@ -69,8 +69,8 @@ def test_validation_table_has_the_promised_rows():
     }
 
 
-def test_components_agree_with_reml_for_crossed_factors():
-    """Moment estimators equal REML on balanced data when none is negative."""
+def test_variance_components_equal_reml_for_crossed_factors():
+    """Moment estimators equal REML on balanced data if none is negative."""
     scores = simulate_scores([-12, -5, 2, 15], n_items=40, n_runs=4, seed=0).query(
         "persona not in ['none', 'assistant']"
     )
@@ -93,7 +93,7 @@ def test_components_agree_with_reml_for_crossed_factors():
     )
 
 
-def test_components_split_phrasing_from_identity():
+def test_variance_components_separate_phrasing_from_identity():
     rng = np.random.default_rng(0)
     tables = []
     for _ in range(30):
@@ -111,7 +111,7 @@ def test_components_split_phrasing_from_identity():
     assert shares["item"] == pytest.approx(1 / 3, abs=0.02)
 
 
-def test_effects_of_phrasing_do_not_pass_the_omnibus():
+def test_phrasing_effects_do_not_make_the_omnibus_test_significant():
     rejected = []
     for seed in range(40):
         phrasing = np.random.default_rng(seed).normal(scale=4, size=(12, 3)).clip(-8, 8)
@@ -124,7 +124,7 @@ def test_effects_of_phrasing_do_not_pass_the_omnibus():
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_all_right_or_all_wrong_gives_defined_results(value):
+def test_constant_scores_give_defined_results(value):
     scores = simulate_scores(np.zeros((3, 2)), n_items=5, n_runs=2).assign(score=value)
     for part in (scores, scores[scores["template"] == "paper"]):
         assert (effects.omnibus(part)["p_value"] == 1).all()
@@ -134,7 +134,7 @@ def test_all_right_or_all_wrong_gives_defined_results(value):
         assert effects.equivalence(part, margin=60)["p_value"].between(0, 1).all()
 
 
-def test_one_item_one_identity_or_none_is_one_clear_line():
+def test_single_item_or_identity_is_a_one_line_error():
     scores = simulate_scores([0, 5], n_items=4, seed=0)
     for function in (
         effects.omnibus,
@@ -156,7 +156,7 @@ def test_one_item_one_identity_or_none_is_one_clear_line():
         effects.items_needed({"identity × phrasing": 50}, contrast=2, n_templates=3)
 
 
-def test_power_of_several_phrasings_agrees_with_simulation():
+def test_power_with_several_phrasings_equals_simulation():
     pilot = {"identity × phrasing": 9 * 0.9205, "run": 1e4 / 6}
     design = {"n_items": 150, "n_runs": 2, "n_templates": 4, "n_identities": 31}
     detectable = effects.power(pilot, **design).iloc[0]
@@ -178,13 +178,13 @@ def test_power_of_several_phrasings_agrees_with_simulation():
     assert np.mean(found["contrast"]) == pytest.approx(0.8, abs=0.15)
 
 
-def test_planned_noise_floor_is_that_of_null_data():
+def test_planned_noise_floor_equals_that_of_null_data():
     assert effects.power(n_items=[285, 939], n_runs=3)["noise_floor"].tolist() == pytest.approx(
         [1.36, 0.75], abs=0.01
     )
 
 
-def test_more_items_beat_more_runs_when_identities_interact_with_items():
+def test_more_items_beat_more_runs_if_identities_interact_with_items():
     pilot = {"identity × item": 800, "run": 800}
     split = effects.split_budget(1200, pilot, n_templates=[1])
     assert split["n_runs"].tolist() == [1, 2, 3, 4, 5]
@@ -193,7 +193,7 @@ def test_more_items_beat_more_runs_when_identities_interact_with_items():
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_missing_cell_hardly_moves_components_and_what_can_be_detected():
+def test_missing_cell_hardly_changes_components_and_detectable_effect():
     scores = simulate_scores([-9, -3, 0, 3, 9], n_items=100, n_runs=2, seed=0)
     less = scores[~((scores["persona"] == "p01") & (scores["item"] == 7))]
     whole, part = (effects.variance_components(table)["estimate"] for table in (scores, less))
@@ -203,7 +203,7 @@ def test_a_missing_cell_hardly_moves_components_and_what_can_be_detected():
 
 
 @pytest.mark.parametrize("score", [0.0, 1.0])
-def test_an_interval_holds_its_estimate_where_all_answers_are_alike(score):
+def test_interval_contains_its_estimate_if_all_answers_are_equal(score):
     rows = [("t", f"i{n}", persona, 0, score) for n in range(25) for persona in ("none", "muslim")]
     scores = pd.DataFrame(rows, columns=["task", "item", "persona", "run", "score"])
     table = effects.rates(scores.assign(valid=True, truncated=False))
@@ -211,7 +211,7 @@ def test_an_interval_holds_its_estimate_where_all_answers_are_alike(score):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         (
             lambda scores: effects.personalization_bias(scores, n_bootstrap=1),
@@ -235,10 +235,10 @@ def test_an_interval_holds_its_estimate_where_all_answers_are_alike(score):
         (lambda _: validation.table(validation.EFFECTS[:1], replications=0), "replications is 0"),
     ],
 )
-def test_what_cannot_be_computed_is_told_in_a_line(wrong, told):
+def test_undefined_input_is_a_one_line_error(wrong, message):
     scores = effects.simulate_scores([0, 1], n_items=10)
     scores = pd.concat([scores.assign(condition=name) for name in "ab"])
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         wrong(
             scores
             if "paired_change" in wrong.__code__.co_names
@@ -246,8 +246,8 @@ def test_what_cannot_be_computed_is_told_in_a_line(wrong, told):
         )
 
 
-def test_a_pilot_of_one_run_does_not_pretend_to_know_what_more_runs_bring():
-    """Its identity × item holds the noise of runs, which more runs would halve."""
+def test_pilot_of_one_run_does_not_predict_the_gain_of_more_runs():
+    """Its identity × item component includes the noise of runs, which more runs would reduce."""
     scores = simulate_scores([-9, -3, 0, 3, 9], n_items=300, n_runs=2, seed=0)
     once, twice = (effects.variance_components(part) for part in (scores.query("run == 0"), scores))
     pilots = [wide(table).set_index("component")["variance"] for table in (once, twice)]
@@ -262,17 +262,17 @@ def test_a_pilot_of_one_run_does_not_pretend_to_know_what_more_runs_bring():
     assert effects.detectable(scores.query("run == 0"))["smallest_pb"][0] > 0
 
 
-def test_unequal_runs_detect_what_their_noise_allows():
+def test_detectable_effect_of_unequal_runs_follows_their_noise():
     scores = simulate_scores(np.zeros(31), n_items=200, n_runs=2, seed=3)
     some = scores[(scores["run"] == 0) | (np.random.default_rng(0).random(len(scores)) < 0.6)]
     found = effects.personalization_bias(some, n_bootstrap=20)["noise_floor"][0]
-    # Rounded to one run it was 2.8.
+    # Rounding to one run gave 2.8.
     assert effects.detectable(some)["noise_floor"][0] == pytest.approx(found, rel=0.03)
 
 
 @pytest.mark.parametrize("score", [0.7, 1.0])
-def test_where_nothing_varies_nothing_has_a_share(score):
-    """The rounding of 0.7 was all of the variance: "100 % by item"."""
+def test_zero_variance_has_no_shares(score):
+    """The rounding error of 0.7 was all of the variance: "100 % by item"."""
     scores = simulate_scores([0, 1], n_items=60).assign(score=score)
     shares = effects.variance_components(scores).query("metric == 'share'")
     assert (shares[["estimate", "ci_low", "ci_high"]] == 0).all(axis=None)

@@ -1,5 +1,5 @@
-"""May a judge replace people, help them, and what is the truth behind them: references, and input
-without an answer.
+"""Judges instead of people, judges in support of people, and latent truth: references and undefined
+input.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from personagap.errors import UserError
 from personagap.results import COLUMNS
 
 QUICK = {"n_bootstrap": 100}
-#: Of ``DawidSkene(500, tol=1e-9)`` of crowd-kit 1.4.2, for the labels of ``votes``.
+#: Results of crowd-kit 1.4.2, ``DawidSkene(500, tol=1e-9)``, for the labels of ``votes``.
 CROWD_KIT = {
     "human_0": {"sensitivity": 0.751616, "specificity": 0.903015},
     "human_1": {"sensitivity": 0.707278, "specificity": 0.812296},
@@ -39,20 +39,22 @@ def erring(rng, truth, right):
 
 @pytest.fixture
 def votes():
-    """600 units, 30 % yes; people right in 85, 80, 75 %, one with gaps; a judge in 80 %."""
+    """600 items, 30 % yes; three people right in 85, 80 and 75 %, one with gaps; a judge in 80
+    %.
+    """
     rng = np.random.default_rng(4)
     truth = rng.random(600) < 0.3
-    said = {
+    labels = {
         f"human_{i}": erring(rng, truth, right) * 1.0 for i, right in enumerate((0.85, 0.8, 0.75))
     }
-    said["judge"] = erring(rng, truth, 0.8) * 1.0
-    said["human_2"][::9] = np.nan
-    return said
+    labels["judge"] = erring(rng, truth, 0.8) * 1.0
+    labels["human_2"][::9] = np.nan
+    return labels
 
 
 def by_hand(labels, closeness, epsilon):
-    """Advantage probabilities, advantages and p-values as the paper has them: unit by unit, a t
-    test over units.
+    """Advantage probabilities, advantages and p-values as in the paper: item by item, with a t
+    test.
     """
     humans, probabilities, advantages, p_values = (
         [name for name in labels if name != "judge"],
@@ -79,7 +81,7 @@ def by_hand(labels, closeness, epsilon):
 
 
 @pytest.mark.parametrize("measurement", ["nominal", "interval"])
-def test_alternative_annotator_test_is_the_paper_s_where_units_are_independent(votes, measurement):
+def test_alternative_annotator_test_equals_the_papers_for_independent_items(votes, measurement):
     def nominal(label, others):
         return np.mean([label == other for other in others])
 
@@ -103,14 +105,14 @@ def test_alternative_annotator_test_is_the_paper_s_where_units_are_independent(v
     assert everyone["mean advantage probability"] == pytest.approx(np.mean(theirs[0]))
 
 
-def test_a_judge_that_guesses_replaces_nobody_and_a_copy_of_the_truth_does(votes):
+def test_random_judge_replaces_nobody_and_a_perfect_one_everybody(votes):
     rng = np.random.default_rng(1)
     for judge, rate in ((rng.integers(0, 2, 600) * 1.0, 0), (votes["human_0"], 1)):
         table = gap.alternative_annotator_test(judgments(votes | {"judge": judge}), **QUICK)
         assert table.query("metric == 'winning rate'")["estimate"].tolist() == [rate]
 
 
-def test_ten_units_without_a_difference_prove_nothing():
+def test_ten_items_without_a_difference_are_not_significant():
     same = dict.fromkeys(["human_0", "human_1", "human_2", "judge"], np.tile([0.0, 1.0], 5))
     table = gap.alternative_annotator_test(judgments(same, 1), cluster="prompt", **QUICK)
     assert (table["p_value"].dropna() > 0.05).all()
@@ -119,7 +121,7 @@ def test_ten_units_without_a_difference_prove_nothing():
     assert (table["p_value"].dropna() < 0.01).all()
 
 
-def test_prediction_powered_mean_is_the_formula_s_where_units_are_independent():
+def test_prediction_powered_mean_equals_the_formula_for_independent_items():
     rng = np.random.default_rng(3)
     value = rng.normal(3, 1, 800)
     f, y = value + 0.5 + rng.normal(0, 0.5, 800), value + rng.normal(0, 0.3, 800)
@@ -145,7 +147,7 @@ def test_prediction_powered_mean_is_the_formula_s_where_units_are_independent():
     assert table["estimate"]["judge alone", "mean"] == pytest.approx(f.mean())
 
 
-def test_a_judge_without_information_does_not_help_and_one_that_is_right_does(votes):
+def test_uninformative_judge_gains_nothing_and_a_perfect_one_does(votes):
     rng = np.random.default_rng(0)
     human = np.where(np.arange(600) % 5 == 0, votes["human_0"], np.nan)
     gains = []
@@ -159,7 +161,7 @@ def test_a_judge_without_information_does_not_help_and_one_that_is_right_does(vo
     assert gains[0] < 1.3 and gains[1] > 2
 
 
-def test_latent_truth_is_that_of_crowd_kit(votes):
+def test_latent_truth_equals_crowd_kit(votes):
     table = gap.latent_truth(judgments(votes), **QUICK)
     rates = table.query("metric in ['sensitivity', 'specificity']").set_index(["rater", "metric"])[
         "estimate"
@@ -170,15 +172,15 @@ def test_latent_truth_is_that_of_crowd_kit(votes):
     assert prevalence == pytest.approx(CROWD_KIT_PREVALENCE, abs=2e-3)
 
 
-def test_latent_truth_undoes_the_errors_of_people():
-    """A judge that knows the truth seems to err where people do: F1 against their majority is far
-    below 1.
+def test_latent_truth_corrects_for_human_errors():
+    """A judge that knows the truth seems to err where people do: its F1 against their majority is
+    far below 1.
     """
     rng = np.random.default_rng(2)
     truth = rng.random(4000) < 0.2
-    said = {f"human_{i}": erring(rng, truth, right) for i, right in enumerate((0.85, 0.8, 0.8))}
-    said |= {"knows": truth, "guesses": rng.random(4000) < 0.5, "errs": erring(rng, truth, 0.9)}
-    table = gap.latent_truth(judgments(said), **QUICK).set_index(["rater", "metric", "truth"])[
+    labels = {f"human_{i}": erring(rng, truth, right) for i, right in enumerate((0.85, 0.8, 0.8))}
+    labels |= {"knows": truth, "guesses": rng.random(4000) < 0.5, "errs": erring(rng, truth, 0.9)}
+    table = gap.latent_truth(judgments(labels), **QUICK).set_index(["rater", "metric", "truth"])[
         "estimate"
     ]
     assert table["knows", "f1", "majority"] < 0.85 < 0.95 < table["knows", "f1", "latent"]
@@ -191,7 +193,7 @@ def test_latent_truth_undoes_the_errors_of_people():
 
 
 @pytest.mark.parametrize("function", [gap.alternative_annotator_test, gap.latent_truth])
-def test_of_a_majority_alone_nothing_can_be_said(votes, function):
+def test_majority_without_individual_labels_is_refused(votes, function):
     with pytest.raises(UserError, match="nothing but their majority: load the labels of each"):
         function(judgments({"human_majority": votes["human_0"], "judge": votes["judge"]}))
 
@@ -224,7 +226,7 @@ def test_of_a_majority_alone_nothing_can_be_said(votes, function):
             lambda table, **how: gap.prediction_powered_mean(table, "gpt", **how),
             "no rater 'gpt'",
         ),
-        # No two ratings are the same: every unit was a tie, and the judge passed.
+        # With all ratings distinct every unit counted as a tie, and the judge passed.
         (
             {name: np.arange(60) + i / 9 for i, name in enumerate(["human_0", "human_1", "judge"])},
             gap.alternative_annotator_test,
@@ -232,12 +234,12 @@ def test_of_a_majority_alone_nothing_can_be_said(votes, function):
         ),
     ],
 )
-def test_input_without_an_answer_is_one_clear_line(labels, call, message):
+def test_undefined_input_is_a_user_error(labels, call, message):
     with pytest.raises(UserError, match=message):
         call(judgments(labels), **QUICK)
 
 
-def test_every_table_has_the_columns_of_results(votes):
+def test_every_table_has_the_standard_columns(votes):
     half = votes | {"human_0": np.where(np.arange(600) % 2, votes["human_0"], np.nan)}
     tables = [
         gap.alternative_annotator_test(judgments(votes), **QUICK),
@@ -249,10 +251,10 @@ def test_every_table_has_the_columns_of_results(votes):
         assert not table[["metric", "estimate", "n", "method"]].isna().any(axis=None)
 
 
-def test_a_user_is_not_two_for_being_a_number_in_one_table_and_a_text_in_another(votes):
+def test_user_id_is_the_same_as_a_number_or_a_string(votes):
     table = judgments(votes)
-    said = table["rater"] == "judge"
+    by_judge = table["rater"] == "judge"
     for column in ("user", "item"):
-        mixed = table[column].astype(object).mask(said, table[column].astype(str))
+        mixed = table[column].astype(object).mask(by_judge, table[column].astype(str))
         with pytest.raises(UserError, match=f"column '{column}' holds numbers and the same"):
             gap.latent_truth(table.assign(**{column: mixed}), **QUICK)

@@ -1,6 +1,4 @@
-"""Paired change of PB between conditions, the chain of demo checkpoints, and how a base model is
-asked.
-"""
+"""Paired change of PB between conditions, the demo checkpoints, and prompts of a base model."""
 
 import shutil
 
@@ -19,7 +17,7 @@ from personagap.paths import NOTEBOOKS
 FAST = {"n_bootstrap": 200}
 
 
-def test_change_of_pb_is_the_difference_of_two_debiased_values_and_of_the_means():
+def test_change_of_pb_is_the_difference_of_debiased_values():
     scores = simulate_conditions([-6, 0, 6], [-2, -2, -2], seed=1)
     change = effects.paired_change(scores, {"after": "before"}, **FAST)
     alone = effects.by_condition(
@@ -35,13 +33,13 @@ def test_change_of_pb_is_the_difference_of_two_debiased_values_and_of_the_means(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_p_value_says_what_the_interval_says(seed):
+def test_p_value_is_consistent_with_the_interval(seed):
     scores = simulate_conditions([-9, 0, 9], [0, 0, 0], n_items=60, n_runs=2, seed=seed)
     row = effects.paired_change(scores, {"after": "before"}, **FAST).iloc[0]
     assert (row["p_value"] < 0.05) == (row["ci_low"] > 0 or row["ci_high"] < 0)
 
 
-def test_a_large_change_is_found_whatever_the_number_of_items():
+def test_large_change_is_significant_for_any_number_of_items():
     effect = 5 * unit_effects(np.random.default_rng(1))
     for n_items in (150, 400):
         change = effects.paired_change(
@@ -50,8 +48,8 @@ def test_a_large_change_is_found_whatever_the_number_of_items():
         assert change["p_value"].iloc[0] < 0.01 and change["ci_high"].iloc[0] < 0
 
 
-def test_a_shift_that_all_share_changes_the_mean_and_not_pb():
-    """S13, S14: the noise of scores near 1 is smaller, which is no change of PB either."""
+def test_common_shift_changes_the_mean_and_not_pb():
+    """S13, S14: scores near 1 are less noisy, which is no change of PB either."""
     effect = 3 * unit_effects(np.random.default_rng(0))
     change = effects.paired_change(
         simulate_conditions(effect, effect - 6, seed=3), {"after": "before"}, **FAST
@@ -62,7 +60,7 @@ def test_a_shift_that_all_share_changes_the_mean_and_not_pb():
 
 
 def replicate(before: float, after: float, replications: int) -> tuple[float, float]:
-    """Share of p ≤ 0.05, and of intervals that hold the change."""
+    """Rejection rate and coverage."""
     rejected, covered = [], []
     for seed in range(replications):
         rng = np.random.default_rng(seed)
@@ -78,34 +76,33 @@ def replicate(before: float, after: float, replications: int) -> tuple[float, fl
 @pytest.mark.parametrize(
     ("before", "after", "power"), [(0, 0, 0), (1.5, 1.5, 0), (4, 4, 0), (4, 2, 0.15), (4, 0, 0.35)]
 )
-def test_coverage_and_size(before, after, power):
-    """Halving PB is found in a fifth of data sets, since p is the interval's, which keeps its level
-    everywhere.
+def test_coverage_and_size_in_many_replications(before, after, power):
+    """Halving PB is detected in a fifth of data sets: p is dual to the interval, which keeps its
+    level everywhere.
     """
     rejected, covered = replicate(before, after, 300)
     assert covered >= 0.90
     assert rejected >= power if power else rejected <= 0.08
 
 
-def test_interval_and_null_at_a_glance():
+def test_coverage_and_size_in_few_replications():
     rejected, covered = replicate(3, 3, 25)
     assert covered >= 0.84 and rejected <= 0.16
 
 
-def test_holm_is_over_the_conditions_and_unknown_ones_are_refused():
+def test_holm_corrects_over_conditions_and_unknown_ones_are_refused():
     scores = simulate_conditions([-4, 4], [-4, 4])
     third = scores[scores["condition"] == "after"].assign(condition="again")
     change = effects.paired_change(
         pd.concat([scores, third]), {"after": "before", "again": "before"}, **FAST
     )
-    assert (change["p_adjusted"] >= change["p_value"]).all() and (
-        change["p_adjusted"] > change["p_value"]
-    ).any()
+    assert (change["p_adjusted"] >= change["p_value"]).all()
+    assert (change["p_adjusted"] > change["p_value"]).any()
     with pytest.raises(UserError, match="no condition 'nobody'"):
         effects.paired_change(scores, {"after": "nobody"})
 
 
-def test_chain_rises_and_falls_as_planted():
+def test_planted_bias_rises_and_falls_along_the_checkpoints():
     stages = map(chain.planted_probabilities, ("base", "sft", "preference"))
     joint = [demo.exact_bias(cells, "planted")["joint"] for cells in stages]
     assert joint[0] < 0.6 * joint[1] > joint[2]
@@ -128,7 +125,7 @@ def demo_items():
     return datasets.load(["mmlu", "do_not_answer"], items_per_task=12)
 
 
-def test_a_base_model_gets_persona_and_question_as_plain_text():
+def test_base_model_gets_persona_and_question_as_plain_text():
     lm = models.load_model("demo", prompt_format="base")
     prompt = lm.render(personas.chat("muslim", "What is 2 + 2?"))
     assert (
@@ -138,10 +135,8 @@ def test_a_base_model_gets_persona_and_question_as_plain_text():
     assert rendering.BASE_STOP in prompt
 
 
-def test_a_real_model_has_no_truth_though_the_data_are_the_demos(
-    tiny_model_folder, tmp_path, isolated_cache
-):
-    # Which is no checkpoint of the demo.
+def test_real_model_has_no_truth_on_demo_data(tiny_model_folder, tmp_path, isolated_cache):
+    # The name resembles a demo checkpoint.
     folder = shutil.copytree(tiny_model_folder, tmp_path / "demonstration")
     given = {
         "checkpoints": {"real": str(folder), "sft": "demo"},

@@ -1,4 +1,4 @@
-"""Answers that other tools asked for and graded: their own logs, read into the scores table."""
+"""Scores from the logs of other tools: lm-evaluation-harness, Inspect, and plain tables."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from personagap import ask, datasets, effects, personas, scores, tasks
 from personagap.errors import UserError
 from personagap.models import Sampling
 
-#: Made by lm-evaluation-harness and inspect_ai, which asked the demo model (`make_logs.py` there).
+#: Logs of lm-evaluation-harness and inspect_ai with the demo model, made by `logs/make_logs.py`.
 LOGS = Path(__file__).parent / "logs"
 WHO = ["none", "assistant", "woman", "minor", "bisexual", "gay"]
 CELL = ["persona", "item"]
@@ -19,9 +19,7 @@ CELL = ["persona", "item"]
 
 @pytest.fixture(scope="module")
 def ours(demo_lm, tmp_path_factory):
-    """The project's own answers of the demo model to the same items, by likelihood and by greedy
-    generation.
-    """
+    """The project's own answers of the demo model to the same items, by likelihood and greedily."""
     from personagap import responses
 
     logged = scores.from_lm_eval(LOGS / "lm_eval", {"item": "item"})["item"].unique()
@@ -65,7 +63,7 @@ def test_inspect_logs_give_the_bias_of_our_own_answers(ours):
     assert set(theirs["task"]) == {"letters"} and not theirs["truncated"].any()
 
 
-def test_a_log_as_json_is_that_as_eval():
+def test_json_log_equals_the_eval_log():
     log = (
         scores.from_inspect(LOGS / "inspect").query("persona == 'assistant'").assign(persona="none")
     )
@@ -78,20 +76,21 @@ def test_a_log_as_json_is_that_as_eval():
     ("read", "log", "field"),
     [(scores.from_lm_eval, "lm_eval", "file"), (scores.from_inspect, "inspect", "persona")],
 )
-def test_the_persona_is_read_from_the_system_prompt_the_file_or_a_field(read, log, field):
+def test_persona_is_read_from_the_system_prompt_the_file_or_a_field(read, log, field):
     by_prompt = read(LOGS / log)
     assert set(by_prompt["persona"]) == set(WHO)
     pd.testing.assert_frame_equal(read(LOGS / log, {"persona": field}), by_prompt)
 
 
-def test_a_metric_of_several_filters_and_one_task_of_several():
+def test_metric_of_several_filters_and_one_of_several_tasks_can_be_selected():
     read = {"columns": {"score": "exact_match,loose"}, "task": "mmlu"}
     with pytest.raises(
         UserError, match=r"samples_letters.* no metric 'exact_match,loose': choose from acc,none"
     ):
         scores.from_lm_eval(LOGS / "lm_eval", **read)
     table = scores.from_lm_eval(LOGS / "lm_eval", task="mmlu")
-    assert table["item"].nunique() == 24 and set(table["item"].str.split("/").str[0]) == {
+    assert table["item"].nunique() == 24
+    assert set(table["item"].str.split("/").str[0]) == {
         "letters",
         "written",
     }
@@ -106,7 +105,7 @@ def test_a_metric_of_several_filters_and_one_task_of_several():
     )
 
 
-def test_the_same_log_twice_is_two_runs_and_an_unscored_sample_is_missing(tmp_path):
+def test_repeated_log_is_a_second_run_and_an_unscored_sample_is_missing(tmp_path):
     log = json.loads((LOGS / "inspect.json").read_text())
     log["samples"][0] |= {"scores": None, "error": {"message": "timed out"}}
     log["samples"][1]["scores"]["pattern"] |= {"value": "I", "answer": None}
@@ -120,14 +119,14 @@ def test_the_same_log_twice_is_two_runs_and_an_unscored_sample_is_missing(tmp_pa
     assert bad["score"].tolist() == [0] and bad["truncated"].tolist() == [True]
 
 
-def test_another_control_than_no_system_prompt():
+def test_another_control_can_be_chosen():
     table = scores.from_inspect(LOGS / "inspect", control="gay")
     expected = {"none", "no system prompt", "assistant", "woman", "minor", "bisexual"}
     assert set(table["persona"]) == expected and len(table) == 72
     assert table.groupby("persona")["score"].mean()["none"] == 1
 
 
-def test_controls_are_of_the_phrasing_of_the_identities(tmp_path):
+def test_controls_have_the_phrasing_of_the_identities(tmp_path):
     log = json.loads((LOGS / "inspect.json").read_text())
     for name, system in {
         "a": None,
@@ -155,7 +154,7 @@ def test_controls_are_of_the_phrasing_of_the_identities(tmp_path):
     assert set(table["persona"]) == {"none", "hindu"} and set(table["template"]) == {"user_is"}
 
 
-def test_a_table_of_anybody(tmp_path):
+def test_generic_table_is_read(tmp_path):
     file = tmp_path / "answers.csv"
     file.write_text(
         "user,question,correct,try\nnobody,q1,true,a\nnobody,q1,no,b\nnurse,q1,0.5,a\nnurse,q1,,b\n"
@@ -176,7 +175,7 @@ def test_a_table_of_anybody(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "how", "told"),
+    ("text", "how", "message"),
     [
         (
             "user,item,score\na,1,1\n",
@@ -197,13 +196,13 @@ def test_a_table_of_anybody(tmp_path):
         ("persona,item,score\na,1,\n", {}, "no graded answers"),
         ("persona,item,score\na,,1\n", {}, "row 2: no item: fill it in"),
         ("persona,task,item,score\na,,q,1\n", {}, "row 2: no task: fill it in"),
-        # Empty rows count, as in a spreadsheet; R writes NA where there is nothing.
+        # Row numbers count empty rows, as in a spreadsheet; R writes NA for missing values.
         ("persona,item,score\n\na,q,NA\n", {}, "row 3: .* leave out what was not answered"),
     ],
 )
-def test_a_table_that_cannot_be_read_is_told_in_a_line(tmp_path, text, how, told):
+def test_invalid_table_is_a_one_line_error(tmp_path, text, how, message):
     (tmp_path / "a.csv").write_text(text)
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=message) as error:
         scores.from_csv(tmp_path / "a.csv", **how)
     assert "\n" not in str(error.value)
 
@@ -219,7 +218,7 @@ def test_a_table_that_cannot_be_read_is_told_in_a_line(tmp_path, text, how, told
         ("a.txt", b"", scores.from_lm_eval),
     ],
 )
-def test_a_damaged_log_is_told_in_a_line(tmp_path, name, content, read):
+def test_damaged_log_is_a_one_line_error(tmp_path, name, content, read):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as error:
         read(tmp_path)

@@ -1,5 +1,5 @@
-"""Simulated users: weights, votes, heterogeneity, regressions, opinions and scoring, each against a
-second way.
+"""Simulated users: weights, votes, heterogeneity, regressions, opinions and scoring, each computed
+twice.
 """
 
 import json
@@ -44,7 +44,8 @@ def test_weights_are_dirichlet_and_never_nan():
     assert stats.ks_2samp(mine, other).pvalue > 0.01
     tiny = users.dirichlet(2000, 1e-4, 0, NAMES)  # gamma variates of this shape underflow (P13)
     # P2.
-    assert np.allclose(tiny.sum(axis=1), 1) and list(users.dirichlet(1, 1, 0, ["z", "b"])) == [
+    assert np.allclose(tiny.sum(axis=1), 1)
+    assert list(users.dirichlet(1, 1, 0, ["z", "b"])) == [
         "b",
         "z",
     ]
@@ -52,7 +53,7 @@ def test_weights_are_dirichlet_and_never_nan():
         users.dirichlet(1, 0, 0, NAMES)
 
 
-def test_votes_by_hand_and_in_chunks(monkeypatch):
+def test_votes_equal_hand_computation_and_do_not_depend_on_chunks(monkeypatch):
     weights = users.dirichlet(30, 0.5, 0, NAMES)
     by_hand = [
         [
@@ -72,7 +73,7 @@ def test_votes_by_hand_and_in_chunks(monkeypatch):
         users.winners(np.eye(10)[:2] * [[1], [2]], REWARDS)
     with pytest.raises(UserError, match="weights of 9 reward models, rewards of 10"):
         users.scores(weights.to_numpy()[:, :9], REWARDS)
-    # By name, in whatever order the columns of a user's own table are.
+    # Columns are matched by name, in any order.
     assert users.winners(weights[weights.columns[::-1]], REWARDS).tolist() == by_hand
     with pytest.raises(UserError, match="weights of 0 to 1"):
         users.winners(np.eye(10)[:1] * 2 - 0.1, REWARDS)
@@ -85,7 +86,7 @@ def test_votes_by_hand_and_in_chunks(monkeypatch):
             users.dirichlet(**{"n": 2, "alpha": 1, "seed": 0, "reward_models": NAMES} | wrong)
 
 
-def test_votes_of_the_full_size_take_seconds():
+def test_votes_of_full_size_take_seconds():
     rewards, weights = (
         np.random.default_rng(0).normal(size=(9402, 8, 10)),
         users.dirichlet(1000, 0.05, 0, NAMES),
@@ -95,7 +96,7 @@ def test_votes_of_the_full_size_take_seconds():
     assert time.process_time() - start < 5
 
 
-def test_normalisation_is_explicit():
+def test_normalization_is_explicit():
     rows = {
         "prompt": "p",
         "response": range(8),
@@ -119,22 +120,22 @@ def test_normalisation_is_explicit():
         users.rewards(table, "zscore")
 
 
-def test_responses_that_are_not_those_of_whole_prompts_in_order_are_refused():
+def test_incomplete_or_reordered_responses_are_refused():
     table = datasets.load_personalllm().head(80)
     joined = table.merge(table[["prompt", "response"]])
     joined.attrs = {}
-    for wrong, told in (
+    for wrong, message in (
         (table.sample(frac=1, random_state=0), "in another order"),
         (table.drop(index=3), "missing or"),
         (table.drop(index=range(0, 80, 9)).head(64), "missing or"),
         (joined, "no reward models named"),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             users.rewards(wrong)
 
 
-def test_features_that_no_response_varies_in_are_left_out():
-    """In a language other than English no stop word is one."""
+def test_constant_features_are_left_out():
+    """In a language other than English no word is a stop word."""
     texts = pd.Series([f"mot{i % 7} " * (i % 5 + 1) for i in range(320)])
     kinds = features.kinds(texts)
     weights = users.dirichlet(20, 0.5, 0, NAMES)
@@ -148,7 +149,7 @@ def test_features_that_no_response_varies_in_are_left_out():
         users.compare_regressions({"none": kinds["word-list"]}, weights, REWARDS, ["paper"])
 
 
-def test_bins_of_distinct_winners_are_those_of_a_count():
+def test_bins_of_distinct_winners_equal_a_count():
     table = users.heterogeneity(REWARDS, POPULATION, n_bootstrap=20).set_index(["measure", "bin"])
     votes = users.winners(users.dirichlet(200, 0.05, 1, NAMES), REWARDS)
     distinct = np.array([len(set(column)) for column in votes.T])
@@ -168,7 +169,7 @@ def test_bins_of_distinct_winners_are_those_of_a_count():
     np.testing.assert_allclose(printed[["≤2", "3", "4", "5", "≥6"]], np.array(bars) / 40)
 
 
-def test_users_of_one_reward_model_agree_and_more_do_not():
+def test_users_of_one_reward_model_agree_and_others_do_not():
     one = POPULATION | {"n_reward_models": 1}
     table = users.heterogeneity(REWARDS, one, n_bootstrap=20).set_index(["measure", "bin"])[
         "estimate"
@@ -177,22 +178,20 @@ def test_users_of_one_reward_model_agree_and_more_do_not():
     change = users.heterogeneity_change(REWARDS, one, POPULATION, n_bootstrap=200).set_index("bin")
     assert change.loc["≤95%", "ci_low"] > 0 and change.loc["1", "ci_high"] < 0
     same = users.heterogeneity_change(REWARDS, POPULATION, POPULATION, n_bootstrap=20)
-    assert (
-        (same["estimate"] == 0).all() and (same["ci_low"] < 0).all() and (same["ci_high"] > 0).all()
-    )
+    assert (same["estimate"] == 0).all()
+    assert (same["ci_low"] < 0).all()
+    assert (same["ci_high"] > 0).all()
 
 
-def test_entropy_and_wins():
+def test_entropy_and_win_rates():
     prompts = ["Imagine a sea.", "Who is it?", "What is my taste?", "A somewhat long poem?"] * 2
     table = pd.DataFrame({"prompt": np.repeat(range(8), 8), "prompt_text": np.repeat(prompts, 8)})
     table["response_model"] = np.tile([f"m{i}" for i in range(8)], 8)
     shares = np.full((8, 8), 1 / 8)
     shares[1::4] = np.eye(8)[0]
     found = users.entropy(table, shares, n_bootstrap=20).set_index("keyword")
-    assert (
-        found.loc["imagine", "estimate"] == pytest.approx(np.log(8))
-        and found.loc["who", "estimate"] == 0
-    )
+    assert found.loc["imagine", "estimate"] == pytest.approx(np.log(8))
+    assert found.loc["who", "estimate"] == 0
     assert found["n"].to_dict() == {
         "overall": 8,
         "imagine": 2,
@@ -206,9 +205,7 @@ def test_entropy_and_wins():
 
 
 def ordered(weights, rank):
-    """Features of the winner and of the response at a rank, standardised over all responses:
-    (users, prompts, 3).
-    """
+    """Standardised features of the winner and of the response at a rank: (users, prompts, 3)."""
     x = REWARDS[..., :3] - REWARDS[..., :3].mean(axis=(0, 1))
     x = x / REWARDS[..., :3].std(axis=(0, 1))
     order = users.scores(weights, REWARDS).argsort(axis=-1)[..., ::-1]
@@ -216,7 +213,7 @@ def ordered(weights, rank):
 
 
 @pytest.mark.parametrize(("losing", "rank"), [("paper", 7), ("code", 3)])  # P4
-def test_regressions_are_those_of_scikit_learn(losing, rank):
+def test_regressions_equal_scikit_learn(losing, rank):
     frame = pd.DataFrame(REWARDS[..., :3].reshape(-1, 3), columns=["x", "y", "z"])
     weights = users.dirichlet(12, 1, 0, NAMES)
     table = users.regressions(frame, weights, REWARDS, losing, ridge=0.5).set_index("metric")
@@ -234,8 +231,7 @@ def test_regressions_are_those_of_scikit_learn(losing, rank):
         return np.concatenate(fits).mean(axis=0)
 
     np.testing.assert_allclose(table["estimate"], mean_coefficients(), atol=1e-4)
-    # The sandwich clustered by prompt is that of a jackknife over prompts, which knows nothing of
-    # it.
+    # The cluster-robust error by prompt against a jackknife over prompts, an independent method.
     without = np.stack([mean_coefficients(np.arange(40) != p) for p in range(40)])
     error = np.sqrt(39 / 40 * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
     reach = (table["ci_high"] - table["ci_low"]) / 2 / stats.t.ppf(0.975, 39)
@@ -243,29 +239,27 @@ def test_regressions_are_those_of_scikit_learn(losing, rank):
     assert right["ci_low"] < right["estimate"] > 0.5 and (table["separable"] == 0).all()
 
 
-def test_users_whose_choice_is_separable_are_left_out_and_counted():
+def test_users_with_separable_choices_are_dropped_and_counted():
     frame = pd.DataFrame(
         {
             "rank": REWARDS[..., 0].argsort(axis=1).argsort(axis=1).ravel(),
             "noise": RNG.normal(size=320),
         }
     )
-    # One follows the rank, the other does not know it.
+    # One user's choices depend on the rank, the other's do not.
     weights = pd.DataFrame(np.eye(10)[:2], columns=NAMES)
     table = users.regressions(frame, weights, REWARDS, ridge=0)
     table = table[table["metric"] == "coefficient"]
-    assert (
-        (table["separable"] == 1).all()
-        and (table["n"] == 1).all()
-        and table["estimate"].abs().max() < 5
-    )
+    assert (table["separable"] == 1).all()
+    assert (table["n"] == 1).all()
+    assert table["estimate"].abs().max() < 5
     with pytest.raises(UserError, match="losing 'worst': choose paper or code"):
         users.regressions(frame, weights, REWARDS, "worst")
     with pytest.raises(UserError, match="give a ridge above 0"):
         users.regressions(frame, weights.head(1), REWARDS, ridge=0)
 
 
-def test_representativeness_is_scipys_distance_and_finds_what_was_planted():
+def test_representativeness_is_scipys_distance_and_finds_planted_groups():
     opinions = datasets.load_opinions()
     table = users.representativeness(opinions.people, opinions.models, n_bootstrap=500)
     table = table.set_index(["model", "attribute", "group", "distance"]).sort_index()
@@ -303,24 +297,21 @@ def test_simulated_opinions_average_and_snap():
     opinions = datasets.opinionqa.Opinions(people, people[:0], answers)
     found = users.simulated_opinions(opinions, weights).set_index("model")["distribution"]
     assert found["simulated users"].tolist() == [0.25, 0.25, 0.5]  # means 1.1, 1.4, 1.9, 1.5
-    assert found["reward models, one vote each"].tolist() == [0.5, 0.5, 0] and found[
-        "b alone"
-    ].tolist() == [0, 1, 0]
+    assert found["reward models, one vote each"].tolist() == [0.5, 0.5, 0]
+    assert found["b alone"].tolist() == [0, 1, 0]
     with pytest.raises(UserError, match="'c' has not answered"):
         users.simulated_opinions(opinions, weights.assign(c=0.0))
     with pytest.raises(UserError, match="no reward model has answered"):
         users.simulated_opinions(opinions._replace(answers=None), weights)
 
 
-def test_features_and_verdicts_count_what_is_there():
+def test_features_and_verdicts_count_available_data():
     text = "The lovely bird sings! It is easily\n1. seen\n2. heard, I hope."
     counts = features.syntactic([text, ""]).iloc[0]
     assert counts[["punctuation", "list_items", "adj_adv"]].tolist() == [5, 2, 2]
     words = features.lexicon([text])
-    assert (
-        words.loc[0, "excitement"] == pytest.approx(100 / len(text.split()))
-        and words.loc[0, "joy"] > 0
-    )
+    assert words.loc[0, "excitement"] == pytest.approx(100 / len(text.split()))
+    assert words.loc[0, "joy"] > 0
     rows = pd.DataFrame({"model": ["m"], "share": [0.5], "ci_low": [0.4], "ci_high": [0.6]})
     assert (
         verdicts.describe("Votes", rows, ["model"], "share")
@@ -328,7 +319,7 @@ def test_features_and_verdicts_count_what_is_there():
     )
 
 
-def test_scoring_with_a_reward_model(reward_model_folder, tiny_model_folder, tmp_path):
+def test_responses_are_scored_by_a_reward_model(reward_model_folder, tiny_model_folder, tmp_path):
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -337,9 +328,8 @@ def test_scoring_with_a_reward_model(reward_model_folder, tiny_model_folder, tmp
         table, {"mine": reward_model_folder, "beaver_7b": reward_model_folder}
     )
     # −cost (P17).
-    assert (scored["beaver_7b"] == -scored["mine"]).all() and "mine" in scored.attrs[
-        "reward_models"
-    ]
+    assert (scored["beaver_7b"] == -scored["mine"]).all()
+    assert "mine" in scored.attrs["reward_models"]
     tokenizer = AutoTokenizer.from_pretrained(reward_model_folder)
     prompt, text = table.loc[0, ["prompt_text", "text"]]
     shown = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{text}<|im_end|>\n"
@@ -357,7 +347,7 @@ def test_scoring_with_a_reward_model(reward_model_folder, tiny_model_folder, tmp
         users.score_responses(table, {"mine": "/nowhere"})
     with pytest.raises(UserError, match="batch_size is 0"):
         users.score_responses(table, {"mine": reward_model_folder}, batch_size=0)
-    model.score.weight.data.fill_(6e4)  # in half precision a sum of such is infinite
+    model.score.weight.data.fill_(6e4)  # sums overflow in half precision
     model.half().save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(reward_model_folder).save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"not a finite number\): score with its own code"):
@@ -371,9 +361,7 @@ def test_scoring_with_a_reward_model(reward_model_folder, tiny_model_folder, tmp
 
 @pytest.fixture(params=["GPTNeoXRewardModel", "LlamaForScore", "LlamaModelForScore"])
 def published_head(request, tmp_path):
-    """A tiny random reward model in the files of one with a class of its own, its backbone, and its
-    head.
-    """
+    """A tiny random reward model in files with a custom class, its backbone, and its head."""
     import torch
     from safetensors.torch import save_file
     from tiny_models import tokenizer
@@ -409,7 +397,7 @@ def published_head(request, tmp_path):
     return tmp_path, backbone.eval(), weights[f"{head}.weight"][0], bias, neox
 
 
-def test_scoring_with_a_head_of_its_own(published_head):
+def test_reward_model_with_a_custom_head_is_scored(published_head):
     import torch
     from transformers import AutoTokenizer
 
@@ -429,7 +417,7 @@ def test_scoring_with_a_head_of_its_own(published_head):
         np.testing.assert_allclose(scores, sign * np.array(expected), atol=1e-4)
 
 
-def test_a_head_that_changes_its_scores_is_refused(published_head):
+def test_custom_head_with_changed_scores_is_refused(published_head):
     folder, *_, neox = published_head
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(
@@ -439,7 +427,7 @@ def test_a_head_that_changes_its_scores_is_refused(published_head):
         users.score_responses(datasets.load_personalllm().head(1), {"mine": str(folder)})
 
 
-def test_a_reward_model_without_its_head_is_refused(published_head):
+def test_reward_model_without_its_head_is_refused(published_head):
     from safetensors.torch import load_file, save_file
 
     folder, *_, neox = published_head
@@ -451,8 +439,8 @@ def test_a_reward_model_without_its_head_is_refused(published_head):
         users.score_responses(datasets.load_personalllm().head(1), {"mine": str(folder)})
 
 
-def test_features_that_add_up_to_another_have_no_finite_variance_inflation():
-    """A pseudo-inverse alone said 0.6, below the least that there is."""
+def test_collinear_features_have_infinite_variance_inflation():
+    """A pseudo-inverse alone gave 0.6, below the minimum of 1."""
     weights = users.dirichlet(10, 0.1, 0, [f"m{i}" for i in range(10)])
     x = pd.DataFrame(np.random.default_rng(1).normal(size=(320, 3)), columns=list("abc"))
     found = users.regressions(x.assign(both=x["a"] + x["b"]), weights, REWARDS).set_index("feature")
@@ -462,7 +450,7 @@ def test_features_that_add_up_to_another_have_no_finite_variance_inflation():
         users.regressions(x.head(120), weights, REWARDS[:, :3], "code")
 
 
-def test_answers_to_other_questions_or_options_are_told():
+def test_answers_to_other_questions_or_options_are_an_error():
     opinions = datasets.load_opinions()
     with pytest.raises(UserError, match="give answers to questions of the people"):
         users.representativeness(opinions.people, opinions.models.assign(question="none"))
@@ -471,8 +459,8 @@ def test_answers_to_other_questions_or_options_are_told():
         users.representativeness(opinions.people, short)
 
 
-def test_shares_of_votes_are_shares():
-    """One prompt of 15 where a response wins much: Student's limits were below 0."""
+def test_interval_of_vote_shares_stays_within_0_and_1():
+    """One of 15 prompts is won often: Student's interval went below 0."""
     shares = np.tile([1.0, 0.0], (15, 1))
     shares[0] = [0.2, 0.8]
     table = pd.DataFrame({"prompt": np.repeat(range(15), 2), "response_model": ["a", "b"] * 15})

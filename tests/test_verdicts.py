@@ -1,4 +1,4 @@
-"""Verdicts: sentences that follow from the numbers, each with its interval."""
+"""Verdicts: sentences derived from the numbers, each with its interval."""
 
 import re
 
@@ -12,7 +12,7 @@ from personagap.verdicts import wording
 ROW = {"estimate": 0.5, "ci_low": 0.4, "ci_high": 0.6}
 
 
-def test_a_number_keeps_its_own_interval():
+def test_number_is_shown_with_its_own_interval():
     table = pd.DataFrame([ROW])
     for row in (table.iloc[0], next(table.itertuples())):
         assert wording.interval(row) == "0.500 [0.400, 0.600]"
@@ -22,7 +22,7 @@ def test_a_number_keeps_its_own_interval():
         ] == [*("above", "neither", "below")]
 
 
-def test_a_p_value_names_what_it_is_corrected_over():
+def test_p_value_names_the_family_of_its_correction():
     rows = {
         "p_value": [0.01, 0.04, 0.04],
         "p_adjusted": [0.02, 0.04, np.nan],
@@ -33,7 +33,7 @@ def test_a_p_value_names_what_it_is_corrected_over():
     ]
 
 
-def test_a_bias_is_told_from_noise_and_from_what_cannot_show_one():
+def test_bias_is_distinguished_from_noise_and_from_low_power():
     scores = effects.simulate_scores([-16, 0, 0], n_items=200, seed=1)
     bias = pd.DataFrame(
         {
@@ -57,38 +57,33 @@ def test_a_bias_is_told_from_noise_and_from_what_cannot_show_one():
         "answer"
     ]
     assert first == "Not told by these data: all answers to each of the 200 items scored alike."
-    assert answers[0].startswith("Yes: PB 9.00") and answers[0].endswith(
-        "corrected for noise 9.00 [8.00, 10.00]."
-    )
-    assert (
-        answers[1].startswith("Not distinguishable")
-        and "an effect up to 2.00 points is not excluded" in answers[1]
-    )
+    assert answers[0].startswith("Yes: PB 9.00")
+    assert answers[0].endswith("corrected for noise 9.00 [8.00, 10.00].")
+    assert answers[1].startswith("Not distinguishable")
+    assert "an effect up to 2.00 points is not excluded" in answers[1]
     assert answers[2].startswith("Cannot be told")
-    assert (
-        answers[3].startswith("1 of 3 after Holm's correction, the largest: p00 -")
-        and "assistant" not in answers[3]
-    )
+    assert answers[3].startswith("1 of 3 after Holm's correction, the largest: p00 -")
+    assert "assistant" not in answers[3]
     assert answers[4].startswith("With 80 % power, after Holm's correction: mmlu ")
     assert answers[5] == "No answer was unreadable; no answer was cut off."
 
 
-def test_scores_that_do_not_vary_show_no_effect_however_small():
+def test_constant_scores_have_no_detectable_effect():
     scores = effects.simulate_scores([0, 0, 0], n_items=20, seed=1).assign(score=1.0)
     power = effects.detectable(scores)
     assert (
         power[["smallest_contrast", "smallest_contrast_holm", "smallest_pb"]].isna().all(axis=None)
     )
     results = effects.personalization_bias(scores), effects.contrasts(scores), effects.rates(scores)
-    told = verdicts.persona_effects(*results, power)["answer"].iloc[-2]
-    assert told.endswith("mmlu cannot be told, as all answers to each item scored alike.")
+    answer = verdicts.persona_effects(*results, power)["answer"].iloc[-2]
+    assert answer.endswith("mmlu cannot be told, as all answers to each item scored alike.")
     few = verdicts.persona_effects(
         *results, effects.power(n_items=2, n_identities=2).assign(task="mmlu")
     )
     assert few["answer"].iloc[-2].endswith("mmlu none of one identity, PB none.")
 
 
-def test_scores_that_cannot_be_read_are_no_plain_yes():
+def test_unparsable_answers_qualify_the_verdict():
     bias = pd.DataFrame(
         {"dimension": ["mmlu", "gsm8k", "joint"], "pb": 9.0, "noise_floor": 1.0, "p_value": 0.01}
     )
@@ -112,11 +107,11 @@ def test_scores_that_cannot_be_read_are_no_plain_yes():
     assert answers[1].endswith(
         "[0.00, 20.00]; test and interval disagree: the interval includes 0."
     )
-    assert answers[2].endswith("[1.00, 20.00].")  # not below what is possible of one task
+    assert answers[2].endswith("[1.00, 20.00].")  # not below the bound for one task
     assert "disagree" not in answers[0]
 
 
-def test_a_headline_says_yes_or_that_it_is_not_told():
+def test_headline_says_yes_or_undecided():
     scores = effects.simulate_scores([-16, 0, 0], n_items=300, seed=1)
     found = {}
     for name, rows in {"effect": scores, "none": scores[scores["persona"] != "p00"]}.items():
@@ -140,7 +135,7 @@ def test_a_headline_says_yes_or_that_it_is_not_told():
     assert re.match(none, found["none"]) and "is not excluded" in found["none"]
 
 
-def test_a_stage_that_halves_bias_is_named():
+def test_stage_that_halves_bias_is_named():
     effect = 6 * unit_effects(np.random.default_rng(0))
     scores = simulate_conditions(effect, 0 * effect, n_items=200, names=("sft", "tuned"))
     bias = effects.by_condition(
@@ -160,7 +155,7 @@ def test_a_stage_that_halves_bias_is_named():
     assert answers["How do scores change from sft to tuned?"].startswith("On 0 of 1 tasks")
 
 
-def test_checks_that_were_not_made_are_left_out():
+def test_checks_that_were_not_run_are_left_out():
     grading = effects.contrasts(effects.simulate_scores([0], n_items=50)).assign(
         task="do_not_answer"
     )
@@ -171,7 +166,7 @@ def test_checks_that_were_not_made_are_left_out():
     assert table["answer"][0].startswith("None (0 of 2 after Holm's correction)")
 
 
-def test_a_difference_that_rests_on_few_items_is_told_with_its_doubt():
+def test_difference_that_rests_on_few_items_is_qualified():
     rng = np.random.default_rng(0)
     shift = 0.3 * np.arange(9).clip(max=1)[:, None] + 0.1 * rng.normal(size=(9, 40))
     missed = rng.lognormal(-7, 1.5, 40) * np.exp(shift)
@@ -186,7 +181,7 @@ def test_a_difference_that_rests_on_few_items_is_told_with_its_doubt():
     )
 
 
-def test_a_level_held_in_few_data_sets_is_not_called_held():
+def test_level_estimated_from_few_data_sets_is_not_called_nominal():
     rows = [
         ("a", "actual_error", 0.05, 0.001, 0.249, 20), ("a", "coverage", 0.95, 0.83, 0.994, 40),
         ("b", "actual_error", 0.05, 0.001, 0.2, 20), ("b", "coverage", 1.0, 0.83, 0.994, 40),
@@ -205,25 +200,23 @@ def test_a_level_held_in_few_data_sets_is_not_called_held():
     assert answers[0].endswith(
         "each test has only 20 of them: a level of up to 25% (a) is not excluded."
     )
-    assert (
-        answers[1].startswith("Between 95% [83%, 99%] (a) and 100%")
-        and "40 data sets each" in answers[1]
-    )
+    assert answers[1].startswith("Between 95% [83%, 99%] (a) and 100%")
+    assert "40 data sets each" in answers[1]
     table.loc[0, "ci_low"] = 0.06
     broken = verdicts.instruments(table, together, naive, floors, best)["answer"][0]
     assert broken.startswith("No, all but a are within the 5% level")
-    told = verdicts.describe("Levels", table, ["estimator", "metric"])
-    assert told.startswith(
+    sentence = verdicts.describe("Levels", table, ["estimator", "metric"])
+    assert sentence.startswith(
         "Levels. a, actual error: estimate 0.050 [0.060, 0.249]; a, coverage: estimate 0.950 ["
     )
 
 
-def test_a_spread_that_is_cut_at_everybody_s_cost_is_no_remedy():
-    told = {"ask": (-2, 0.01, 0), "cut": (-3, 0.01, -9), "none": (-1, 0.4, -9)}
+def test_smaller_spread_at_a_cost_to_everybody_is_no_remedy():
+    changes = {"ask": (-2, 0.01, 0), "cut": (-3, 0.01, -9), "none": (-1, 0.4, -9)}
     rows = [
         {"condition": name, "task": task, "metric": metric, "estimate": change, "n": 99,
          "ci_low": change - 1, "ci_high": change + 1, "p_adjusted": p, "family": "f (3 tests)"}
-        for name, (pb, p, mean) in told.items()
+        for name, (pb, p, mean) in changes.items()
         for metric, task, change, p in (
             ("PB", "mmlu", pb, p), ("mean score", "utility", mean, 0.01),
             ("mean score", "safety", 9, 0.01),
@@ -239,7 +232,7 @@ def test_a_spread_that_is_cut_at_everybody_s_cost_is_no_remedy():
     assert said("ask", "cut") == f"PB is shown to fall by ask; {cost}"
     assert said("cut", "none") == f"None of 2 is shown to lower PB without loss; {cost}"
     assert said("none") == "None of 1 is shown to lower PB without loss"
-    # Safety alone is gained by refusing all.
+    # Refusing everything gains only safety.
     unasked = "it falls by ask, but what it costs in utility was not asked"
     none = "None of 1 is shown to lower PB without loss"
     assert said("ask", without="utility") == f"{none}; {unasked}"
