@@ -1,6 +1,4 @@
-"""Personalization by examples: who labels them, what reaches the model, whether a planted benefit
-is found.
-"""
+"""Personalization from examples: their labels, their prompts, and recovery of a planted benefit."""
 
 import resource
 import subprocess
@@ -54,7 +52,7 @@ def arms(study, vectors):
     return adaptation.source_arms(study, vectors, 5, 0.05)
 
 
-def test_users_get_test_prompts_and_examples_come_from_training_prompts(table, study, arms):
+def test_users_get_test_prompts_and_training_examples(table, study, arms):
     split = table.drop_duplicates("prompt")["split"].to_numpy()
     assert set(split[study.target]) == {"test"} and len(set(study.target)) == 30
     assert set(split[arms["own"].prompts].ravel()) == {"train"}
@@ -70,25 +68,24 @@ def test_users_get_test_prompts_and_examples_come_from_training_prompts(table, s
         neighbours.draw_histories(study, study.weights, 201, 0)
 
 
-def test_examples_are_labelled_by_whom_they_should_be(study, arms):
+def test_examples_are_labelled_by_the_right_user(study, arms):
     scores = users.scores(study.weights, study.rewards)
     prompts = arms["own"].prompts
     for user in range(30):
         own = scores[user, prompts[user]]
-        assert (arms["own"].liked[user] == own.argmax(1)).all() and (
-            arms["own"].disliked[user] == own.argmin(1)
-        ).all()
+        assert (arms["own"].liked[user] == own.argmax(1)).all()
+        assert (arms["own"].disliked[user] == own.argmin(1)).all()
     votes = scores.argmax(-1)[:, prompts[4, 1]]
     assert arms["the population's"].liked[4, 1] == np.bincount(votes).argmax()
-    # Each chooses one example, for one user.
+    # Each arm has one example for one user.
     strangers = users.dirichlet(30 * 5, 0.05, [0, 1], study.models)
     best = users.scores(strangers, study.rewards).argmax(-1).reshape(30, 5, -1)
     assert (arms["other people's"].liked[7] == best[7, range(5), prompts[7]]).all()
     assert (arms["a random user's"].liked[7] == best[7, 0, prompts[7]]).all()
 
 
-def test_code_variant_shows_user_0_by_misplaced_weights_to_everybody(study, vectors, arms):
-    """P1: whose weights, which order, which scale."""
+def test_as_coded_variant_shows_user_0_by_misplaced_weights_to_all(study, vectors, arms):
+    """P1: whose weights, in which order and on which scale."""
     wrong = np.einsum("ukbr,r->ukb", study.raw[arms["own"].prompts][..., ::-1], study.weights[0])
     assert (arms["user 0's"].liked == wrong.argmax(-1)).all()
     names = sorted(icl.CODE_ORDER)
@@ -98,12 +95,12 @@ def test_code_variant_shows_user_0_by_misplaced_weights_to_everybody(study, vect
     assert (
         shown.liked == icl.extremes(study.weights[0], study.raw[shown.prompts][..., order])[0]
     ).all()
-    # With a reward model of one's own beside those of the paper.
+    # With a user-defined reward model in addition to the paper's.
     mixed = replace(study, models=[*names[:4], "mine", *names[5:]])
     assert icl.source_arms(mixed, vectors, 5, 0.05)["user 0's"].liked.shape == shown.liked.shape
 
 
-def test_weights_of_users_of_ones_own_go_by_name(table, study):
+def test_user_defined_weights_are_matched_by_name(table, study):
     own = users.dirichlet(30, 0.05, 0, table.attrs["reward_models"])
     turned = adaptation.plan_study(table, own[own.columns[::-1]], "zscore", "gpt-4o", 0)
     assert (turned.stored() == study.stored()).all() and turned.models == study.models
@@ -111,7 +108,7 @@ def test_weights_of_users_of_ones_own_go_by_name(table, study):
         adaptation.plan_study(table, own.rename(columns={"warmth": "x"}), "zscore", "gpt-4o", 0)
 
 
-def test_prompts_say_what_the_strategy_means(study, arms):
+def test_prompts_contain_the_examples_of_their_strategy(study, arms):
     own = arms["own"]
     liked, disliked = (
         study.responses[own.prompts[0, 0], side[0, 0]] for side in (own.liked, own.disliked)
@@ -126,12 +123,12 @@ def test_prompts_say_what_the_strategy_means(study, arms):
     assert f"Disliked response: {disliked}" in text("losing") and liked not in text("losing")
     assert liked in text("both") and disliked in text("both")
     assert text("own", 5).count("Liked response:") == 5
-    capped = text("own", 5, max_characters=len(text("own", 2)))  # P9: the farthest go
+    capped = text("own", 5, max_characters=len(text("own", 2)))  # P9: the most distant are cut
     assert capped == text("own", 2)
 
 
-def test_plain_is_without_the_chat_template(tiny_model_folder, study, arms):
-    """P8; and a server, which always applies its template, says so."""
+def test_plain_format_skips_the_chat_template(tiny_model_folder, study, arms):
+    """P8; a server always applies its template and is refused."""
     lm, chat = load_model(str(tiny_model_folder)), icl.chats(study, "own", arms["own"], 1)[0]
     plain = icl.reader(lm, "plain")
     assert (
@@ -152,7 +149,7 @@ def test_plain_is_without_the_chat_template(tiny_model_folder, study, arms):
             icl.reader(served_demo_model, template)
 
 
-def test_selection_takes_the_likeliest_per_byte_and_remembers(tiny_model_folder, table, tmp_path):
+def test_selection_takes_the_likeliest_per_byte_and_is_cached(tiny_model_folder, table, tmp_path):
     study, lm = study_of(table, 4), load_model(str(tiny_model_folder))
     asked = icl.chats(study, "own", None, 0)
     choices = study.responses[study.target]
@@ -161,20 +158,20 @@ def test_selection_takes_the_likeliest_per_byte_and_remembers(tiny_model_folder,
     ]
     expected = study.stored()[range(4), per_byte.argmax(axis=1)]
     first = adaptation.by_selection(study, ResponseStore(lm.id, tmp_path))(lm, asked)
-    lm.choose = None  # a second run asks nothing
+    lm.choose = None  # a second run sends no request
     again = adaptation.by_selection(study, ResponseStore(lm.id, tmp_path))(lm, asked)
     assert (first == expected).all() and (again == expected).all()
 
 
 def echo(study):
-    """A model that answers with the fourth stored response to the prompt that the chat ends in."""
+    """A model that answers with the fourth stored response to the last prompt of the chat."""
     texts = dict(zip(study.prompts[study.target], study.responses[study.target, 3], strict=True))
     return FakeModel(
         "echo", lambda prompt: texts[prompt.rsplit("User: ")[-1].removesuffix("\nResponse:")]
     )
 
 
-def test_generation_is_scored_from_the_text_on_the_scale_of_the_table(study, arms, isolated_cache):
+def test_generated_text_is_scored_on_the_scale_of_the_table(study, arms, isolated_cache):
     own, respond = {"own": arms["own"]}, adaptation.by_generation(study, demo_rewards.score)
     served_demo_model = adaptation.serve(echo(study), study, own, respond, [0, 1], ["chat"])
     assert served_demo_model["arm"].tolist() == ["zero_shot"] * 30 + ["own"] * 30
@@ -183,7 +180,7 @@ def test_generation_is_scored_from_the_text_on_the_scale_of_the_table(study, arm
     )
 
 
-def test_generation_is_scored_by_the_reward_models_of_the_study(
+def test_generated_text_is_scored_by_the_studys_reward_models(
     study, reward_model_folder, isolated_cache, monkeypatch
 ):
     names = ["beaver_7b", "gemma_2b"]
@@ -197,7 +194,7 @@ def test_generation_is_scored_by_the_reward_models_of_the_study(
         {"prompt_text": study.prompts[study.target], "text": study.responses[study.target, 3]}
     )
     score = users.score_responses(written, {"mine": reward_model_folder})["mine"]
-    # Beaver's is a cost (P17).
+    # The sign of Beaver's cost model is flipped (P17).
     np.testing.assert_allclose(served_demo_model["persona_reward"], 1 + 3 * (0.75 - 0.25) * score)
     assert score.nunique() > 10
     with pytest.raises(
@@ -206,7 +203,7 @@ def test_generation_is_scored_by_the_reward_models_of_the_study(
         adaptation.reward_models(study)
 
 
-def test_summaries_and_differences_against_pandas_and_a_cluster_robust_regression(table):
+def test_summaries_equal_pandas_and_a_cluster_robust_regression(table):
     from statsmodels.regression.linear_model import OLS
 
     study = study_of(table, 400)
@@ -233,9 +230,7 @@ def test_summaries_and_differences_against_pandas_and_a_cluster_robust_regressio
 
 
 @pytest.mark.parametrize("planted", PLANTED)
-def test_a_planted_benefit_is_found_against_every_control_and_none_where_none_is(
-    table, vectors, planted
-):
+def test_planted_benefit_is_found_and_a_null_effect_is_not(table, vectors, planted):
     study = study_of(table, 400, 1)
     lm, arms = (
         Selector(planted, study.responses, study.rewards),
@@ -259,7 +254,7 @@ def test_a_planted_benefit_is_found_against_every_control_and_none_where_none_is
         Selector("much", np.empty(0), np.empty(0))
 
 
-def test_no_benefit_is_rarely_called_one(table, vectors, monkeypatch):
+def test_type_i_error_of_the_benefit_is_low(table, vectors, monkeypatch):
     monkeypatch.setattr("gc.collect", lambda: 0)  # statsmodels collects garbage at every correction
     study = study_of(table, 2000)
     arms = {
@@ -275,12 +270,12 @@ def test_no_benefit_is_rarely_called_one(table, vectors, monkeypatch):
         adaptation.compare(each, ["own"], ["a random user's"], n_bootstrap=300).iloc[0]
         for _, each in groups
     ]
-    # Of 20 at 5 %: more with probability 0.003.
+    # More than this has probability 0.003 in 20 tests at 5 %.
     assert sum(row["p_value"] < 0.05 for row in found) <= 4
 
 
 def test_histories_as_coded_are_weaker(study):
-    """P7: two random responses, never the last, against the best and the worst of eight."""
+    """P7: two random responses, never the last, instead of the best and worst of eight."""
     best, coded = (
         neighbours.draw_histories(study, study.weights, 40, 0, each) for each in (False, True)
     )
@@ -293,14 +288,12 @@ def test_histories_as_coded_are_weaker(study):
     assert (value["b"][0] == scores[user, best.prompts].max(-1)).all()
     assert (value["b"][1] == scores[user, best.prompts].min(-1)).all()
     assert (value["c"][0] >= value["c"][1]).all() and (coded.liked != coded.disliked).all()
-    assert (
-        set(np.unique(coded[1:])) == set(range(7))
-        and value["c"][0].mean() < value["b"][0].mean() - 0.3
-    )
+    assert set(np.unique(coded[1:])) == set(range(7))
+    assert value["c"][0].mean() < value["b"][0].mean() - 0.3
     assert all(len(set(row)) == 40 for row in best.prompts)
 
 
-def test_users_are_embedded_found_and_pooled_as_by_hand(study):
+def test_embedding_retrieval_and_pooling_equal_hand_computation(study):
     rng = np.random.default_rng(0)
     vectors, prompts = (
         rng.normal(size=(study.responses.size, 9)).astype("float32"),
@@ -321,9 +314,8 @@ def test_users_are_embedded_found_and_pooled_as_by_hand(study):
             for prompt, liked in zip(history.prompts[owner], history.liked[owner], strict=True):
                 seen.setdefault(prompt, liked)
         top = sorted(seen, key=lambda prompt: -prompts[prompt] @ prompts[study.target[user]])[:3]
-        assert pooled.prompts[user].tolist() == top and pooled.liked[user].tolist() == [
-            seen[prompt] for prompt in top
-        ]
+        assert pooled.prompts[user].tolist() == top
+        assert pooled.liked[user].tolist() == [seen[prompt] for prompt in top]
 
 
 def test_retrieval_quality_is_one_for_the_truth_and_chance_for_noise():
@@ -336,7 +328,7 @@ def test_retrieval_quality_is_one_for_the_truth_and_chance_for_noise():
         assert quality["estimate"].tolist() == pytest.approx([recall, correlation], abs=0.02)
 
 
-def test_default_embeddings_need_no_download_and_repeat():
+def test_default_embeddings_are_offline_and_deterministic():
     texts = ["bees make honey", "honey and bees", "a bicycle chain", "chain of a bicycle", "rain"]
     vectors = adaptation.embed(texts)
     assert np.allclose(vectors, adaptation.embed(texts)) and np.allclose((vectors**2).sum(1), 1)
@@ -350,9 +342,7 @@ def served_demo_model(lm, study, arms, shots=3):
 
 
 def in_context(table, vectors):
-    """Share of 80 studies of 100 users, each with strangers and a population of its own, that cover
-    the truth.
-    """
+    """Coverage in 80 studies of 100 users, each with strangers and a population of its own."""
     names, studies = ["own", *adaptation.CONTROLS[:3]], []
     for seed, n in [*((seed, 100) for seed in range(80)), (1000, 8000)]:
         study = study_of(table, n, seed)
@@ -371,9 +361,7 @@ def in_context(table, vectors):
 
 
 def across_users(table, vectors):
-    """The same of 160 studies of 100 users, which share a database of 1,000 users and their
-    histories.
-    """
+    """Coverage in 160 studies of 100 users that share a database of 1,000 users."""
     names, crowd = (
         ["similar by difference", "random users", "own history", "oracle users"],
         study_of(table, 16_000, 2),
@@ -403,7 +391,7 @@ def test_intervals_cover_the_truth(table, vectors, notebook):
     assert len(coverage) == 3 and (coverage >= 0.88).all()
 
 
-def test_truth_is_the_mean_of_the_crowd_in_the_arms_given(table, vectors):
+def test_truth_is_the_population_mean_in_the_given_arms(table, vectors):
     study = study_of(table, 40)
     for planted in ("benefit", "none"):
         lm, respond = adaptation.open_model("simulated", planted, study)
@@ -412,17 +400,16 @@ def test_truth_is_the_mean_of_the_crowd_in_the_arms_given(table, vectors):
         paired = adaptation.compare(results, ["own"], CONTROLS[:-1], n_bootstrap=50)
         known = {name: arms[name] for name in ("own", "user 0's")}
         found = truth(lm, study, known, paired)
-        assert found["quantity"].tolist() == ["own − user 0's"] * 2 and found["shots"].tolist() == [
+        assert found["quantity"].tolist() == ["own − user 0's"] * 2
+        assert found["shots"].tolist() == [
             1,
             2,
         ]
         same = paired.query(
             "metric == 'persona_reward' and template == 'plain' and contrast == \"own − user 0's\""
         )
-        assert (
-            found["true"].tolist() == pytest.approx(same["estimate"].tolist())
-            and found["covered"].all()
-        )
+        assert found["true"].tolist() == pytest.approx(same["estimate"].tolist())
+        assert found["covered"].all()
         assert found["estimated"].tolist() == same["estimate"].tolist()
         assert set(found["planted"]) == {"0" if planted == "none" else "follows its examples"}
         assert found["coverage"].between(0, 1).all()
@@ -435,7 +422,7 @@ def test_truth_is_the_mean_of_the_crowd_in_the_arms_given(table, vectors):
 
 
 @pytest.mark.slow
-def test_neighbours_of_1000_among_10000_users_within_20_seconds_and_2_gb():
+def test_retrieval_among_10000_users_takes_20_seconds_and_2_gb():
     code = """
 import time, numpy as np
 from personagap.personalllm.adaptation import icl, neighbours
@@ -470,8 +457,8 @@ def log_of(**columns):
     return pd.DataFrame([base | {"win_rate_against_gpt4o": 20.0} | columns])
 
 
-def test_log_is_read_and_its_bug_relabelled(tmp_path):
-    """P25, and one line about a bad log."""
+def test_log_is_read_and_its_mislabelled_arm_renamed(tmp_path):
+    """P25; an invalid log is a one-line error."""
     assert runlog.load(tmp_path) is None
     early = {
         "algorithm": "KShotICLAlgorithm",
@@ -499,10 +486,8 @@ def test_log_is_read_and_its_bug_relabelled(tmp_path):
             runlog.load(tmp_path)
 
 
-def test_selecting_the_best_of_equally_good_runs():
-    """The plotted advantage (P20), and the expected maximum of 79 normals, which is 2.41 (by
-    integration).
-    """
+def test_selection_among_equally_good_runs_inflates_the_best():
+    """The plotted advantage (P20) and the expected maximum of 79 normals, 2.41 by integration."""
     row = runlog.compare_rates(21.9, 20.4).iloc[0]
     assert row["statistic"] == pytest.approx(0.82, abs=0.01)
     assert row["p_value"] > 0.4 and row["ci_low"] < 0 < row["ci_high"]
@@ -511,9 +496,8 @@ def test_selecting_the_best_of_equally_good_runs():
     free, tied = runlog.selection_effect(equal, (0.0, 0.75)).to_dict("records")
     assert free["estimate"] / free["sd_chance"] == pytest.approx(2.41, abs=0.03)
     assert tied["estimate"] == pytest.approx(free["estimate"] / 2)
-    assert free["p_value"] > 0.05 and free["shrunken_best"] < equal.mean() + 0.3 * (
-        equal.max() - equal.mean()
-    )
+    assert free["p_value"] > 0.05
+    assert free["shrunken_best"] < equal.mean() + 0.3 * (equal.max() - equal.mean())
     better = pd.concat([equal, pd.Series([40.0])])
     assert runlog.selection_effect(better, (0.0,))["p_value"].item() == 0
 
@@ -527,11 +511,9 @@ def test_real_log_gives_the_published_numbers(real_data):
     assert len(ordered) == 79 and ordered["plotted"].sum() == 3
     effects = runlog.selection_effect(ordered["win_rate_against_gpt4o"])
     effect, rates = effects.iloc[0], runlog.compare_rates(21.9, 20.4)
-    assert (
-        effect["best"] == 23.3
-        and effect["best_by_chance"] > effect["best"]
-        and effect["p_value"] > 0.5
-    )
+    assert effect["best"] == 23.3
+    assert effect["best_by_chance"] > effect["best"]
+    assert effect["p_value"] > 0.5
     assert personalllm.verdicts.forking_paths(effects, rates)[0][1].startswith(
         "Not distinguishable"
     )

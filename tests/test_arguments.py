@@ -1,4 +1,6 @@
-"""Functions called by hand with an argument of another kind: a line that names it."""
+"""Functions called by hand with an argument of the wrong type raise a one-line error that names
+it.
+"""
 
 import pickle
 
@@ -81,7 +83,7 @@ CALLS = {
         LABELS.assign(label=["x", None]), ["x"]
     ),
 }
-# What would be weighted otherwise than was meant, and results that no judge's errors scale so.
+# Ambiguous weights, and results that judge errors do not scale linearly.
 for one in (["p00", "p00"], ["p00", "p02"], ["p00", "none"]):
     CALLS[f"parts.'p02'. is .'{one[0]}', '{one[1]}'"] = lambda one=one: effects.additivity(
         SCORES, {"p02": one}
@@ -93,12 +95,12 @@ RESULTS = {
 
 
 @pytest.mark.parametrize("results", RESULTS)
-def test_results_that_a_judge_s_errors_scale_otherwise_are_not_corrected(results):
+def test_judge_correction_refuses_other_kinds_of_results(results):
     with pytest.raises(UserError, match=r"give the table of effects\.rates"):
         effects.judge_corrected(RESULTS[results](), CARD)
 
 
-def test_a_fault_of_ours_is_not_told_as_a_slip(monkeypatch):
+def test_internal_error_is_not_reported_as_a_user_error(monkeypatch):
     def broken(*_):
         raise ZeroDivisionError
 
@@ -107,18 +109,18 @@ def test_a_fault_of_ours_is_not_told_as_a_slip(monkeypatch):
         effects.personalization_bias(SCORES, n_permutations=20, n_bootstrap=20)
 
 
-def test_functions_that_tell_of_slips_travel_to_other_processes():
+def test_checked_functions_can_be_pickled():
     assert pickle.loads(pickle.dumps(effects.contrasts)) is effects.contrasts
 
 
-@pytest.mark.parametrize("told", CALLS)
-def test_an_argument_of_another_kind_is_named(told):
-    with pytest.raises(UserError, match=told) as error:
-        CALLS[told]()
+@pytest.mark.parametrize("message", CALLS)
+def test_argument_of_the_wrong_type_is_named(message):
+    with pytest.raises(UserError, match=message) as error:
+        CALLS[message]()
     assert "\n" not in str(error.value)
 
 
-def test_a_score_that_rounding_put_beyond_1_is_1():
+def test_score_rounded_above_1_is_1():
     rounded = SCORES.assign(score=np.where(SCORES["score"] == 1, 1 + 1e-9, -1e-9))
     same = effects.contrasts(rounded, control="none")
     pd.testing.assert_frame_equal(same, effects.contrasts(SCORES, control="none"))
@@ -130,14 +132,14 @@ DICTIONARY = pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string()))
 
 
 @pytest.mark.parametrize("kind", ["category", DICTIONARY, "string[pyarrow]"])
-def test_names_are_the_same_of_whatever_type(kind):
+def test_names_may_have_any_string_type(kind):
     two = pd.concat([SCORES, SCORES.assign(task="b", item=SCORES["item"] + 100)])
     names = ["persona", "task", "item"]
     plain = two.astype(dict.fromkeys(names, str))
     for statistic in (effects.contrasts, effects.omnibus, effects.answer_flips):
         if statistic is effects.answer_flips:
             plain = pd.concat([plain, plain.assign(run=1)])
-        # Of an Arrow dictionary rows that are taken out leave their names behind.
+        # Dropped rows leave their names in an Arrow dictionary.
         found = statistic(plain.astype(dict.fromkeys(names, kind)))
         pd.testing.assert_frame_equal(
             found, statistic(plain), check_dtype=False, check_categorical=False
@@ -153,7 +155,7 @@ def test_names_are_the_same_of_whatever_type(kind):
 
 
 @pytest.mark.parametrize("kind", [bool, object, "boolean", "bool[pyarrow]", "int8[pyarrow]"])
-def test_shares_are_the_same_of_whatever_type(kind):
+def test_shares_may_have_any_numeric_type(kind):
     hits = pd.DataFrame(
         {"step": list("xxy") * 4, "user": list("abcd") * 3, "hit": [1, 0, 0, 1] * 3}
     )
@@ -161,7 +163,7 @@ def test_shares_are_the_same_of_whatever_type(kind):
     pd.testing.assert_frame_equal(found, gap.means(hits, "hit", ["step"], cluster="user"))
 
 
-def test_rows_without_a_group_are_a_group():
+def test_missing_group_is_a_group_of_its_own():
     hits = pd.DataFrame({"step": ["x", None] * 6, "user": list("abcdef") * 2, "hit": [1, 0, 0] * 4})
     found = gap.means(hits, "hit", ["step"], cluster="user")
     assert found["step"].isna().tolist() == [False, True] and found["n"].tolist() == [6, 6]

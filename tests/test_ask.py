@@ -1,4 +1,4 @@
-"""Asking: only what is missing, the same answers after a kill, failures never stored."""
+"""Requests: only missing ones are sent, answers survive a kill, failures are never stored."""
 
 import os
 import signal
@@ -62,7 +62,7 @@ def items():
     ("templates", "shared", "groups"),
     [(["paper", "profile"], "persona", 2), (["question_first"], "item", 1)],
 )
-def test_plan_holds_every_request_once_with_neighbours_that_share_a_prefix(
+def test_plan_has_each_request_once_with_shared_prefixes_adjacent(
     who, items, templates, shared, groups
 ):
     design = plan(who, items, runs=3, templates=templates)
@@ -74,9 +74,7 @@ def test_plan_holds_every_request_once_with_neighbours_that_share_a_prefix(
     )
 
 
-def test_a_second_call_asks_nothing_and_a_larger_one_only_what_is_new(
-    demo_lm, who, items, tmp_path, monkeypatch
-):
+def test_second_call_asks_only_what_is_new(demo_lm, who, items, tmp_path, monkeypatch):
     monkeypatch.setattr(asking, "BATCH", 40)
     lm = Counting(demo_lm)
     first = ask(lm, who, items, runs=2, store=ResponseStore(lm.id, tmp_path))
@@ -89,7 +87,7 @@ def test_a_second_call_asks_nothing_and_a_larger_one_only_what_is_new(
 
 
 @pytest.mark.parametrize("answers", ["generate", "likelihood"])
-def test_the_cost_is_known_before_anything_is_asked(demo_lm, who, items, isolated_cache, answers):
+def test_cost_is_known_before_any_request(demo_lm, who, items, isolated_cache, answers):
     items, how = (
         items[items["task"] == "mmlu"],
         {"answers": answers, "runs": 2, "templates": ["paper", "profile"]},
@@ -97,11 +95,11 @@ def test_the_cost_is_known_before_anything_is_asked(demo_lm, who, items, isolate
     lm = Counting(demo_lm)
     cost = pricing.of_answers(lm, who, items, **how).iloc[0]
     assert lm.asked == cost["stored"] == 0 and cost["to_ask"] == cost["requests"]
-    one = sum(pricing.tokens(items, answers).values())  # of every item
+    one = sum(pricing.tokens(items, answers).values())  # tokens of all items
     askings = cost["requests"] / len(items)
     assert askings == (len(who) * 2 - 2) * (
         1 if answers == "likelihood" else 2
-    )  # a control is the same in both phrasings
+    )  # controls are the same in both phrasings
     assert cost["max_tokens"] == pytest.approx(askings * one, abs=1)
     assert (
         ask(lm, who[:4], items, **how).attrs["asked"]
@@ -117,7 +115,7 @@ def test_the_cost_is_known_before_anything_is_asked(demo_lm, who, items, isolate
     ]
 
 
-def test_the_cost_of_conditions_is_theirs_together(demo_lm, who, items, isolated_cache):
+def test_cost_of_conditions_counts_shared_requests_once(demo_lm, who, items, isolated_cache):
     models, applied = dict.fromkeys(["plain", "neutral"], demo_lm), {"neutral": neutralize}
     cost = pricing.of_answers(models, who, items, applied, runs=1).iloc[0]
     responses = asking.by_condition(models, who, items, applied, runs=1)
@@ -138,7 +136,7 @@ def test_controls_do_not_vary_with_the_phrasing_and_are_asked_once(demo_lm, item
     assert (none["paper"] == none["profile"]).all()
 
 
-def test_seed_and_run_change_the_answers_and_nothing_else_does(demo_lm, who, items, tmp_path):
+def test_answers_depend_on_seed_and_run_only(demo_lm, who, items, tmp_path):
     texts = {}
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         texts[name] = ask(
@@ -148,7 +146,7 @@ def test_seed_and_run_change_the_answers_and_nothing_else_does(demo_lm, who, ite
     assert (texts["a"] != texts["c"]).any()
 
 
-def test_a_failed_request_is_missing_never_wrong_and_asked_again(demo_lm, who, items, tmp_path):
+def test_failed_request_is_missing_not_wrong_and_is_asked_again(demo_lm, who, items, tmp_path):
     lm = Counting(demo_lm, failing=True)
     items = items[items["task"] == "mmlu"]
     failed = ask(lm, who, items, runs=1, store=ResponseStore(lm.id, tmp_path))
@@ -179,7 +177,7 @@ class Refusing:
         ]
 
 
-def test_failed_requests_are_counted_and_told_with_what_they_cost(demo_lm, who, items, tmp_path):
+def test_failed_requests_are_counted_and_reported_with_their_effect(demo_lm, who, items, tmp_path):
     one = tasks.prompt(next(items[items["task"] == "mmlu"].itertuples()))
     lm = Refusing(
         demo_lm, lambda chat: chat[-1]["content"] == one and "Muslim" in chat[0]["content"]
@@ -189,12 +187,10 @@ def test_failed_requests_are_counted_and_told_with_what_they_cost(demo_lm, who, 
     counts = asking.unanswered(responses).set_index("task")
     assert counts.loc["mmlu"].tolist() == [2 * 5 * len(who), 2, 5, 4]
     assert counts.loc["do_not_answer", ["failed", "complete"]].tolist() == [0, 5]
-    told = verdicts.requests(counts.reset_index())["answer"][0]
-    assert (
-        told.startswith("No: 2 of 140 requests failed")
-        and "4 of 5 mmlu" in told
-        and "do not answer" not in told
-    )
+    answer = verdicts.requests(counts.reset_index())["answer"][0]
+    assert answer.startswith("No: 2 of 140 requests failed")
+    assert "4 of 5 mmlu" in answer
+    assert "do not answer" not in answer
     both = asking.by_condition(
         {"a": lm, "b": demo_lm}, who, items, runs=2, store=ResponseStore(lm.id, tmp_path)
     )
@@ -202,7 +198,7 @@ def test_failed_requests_are_counted_and_told_with_what_they_cost(demo_lm, who, 
     assert verdicts.requests(asking.unanswered(both[both["condition"] == "b"])).empty
 
 
-def test_too_few_answers_end_in_one_line_that_says_why(demo_lm, who, items, tmp_path):
+def test_too_few_answers_are_a_one_line_error(demo_lm, who, items, tmp_path):
     harmful = {tasks.prompt(item) for item in items[items["task"] == "do_not_answer"].itertuples()}
     lm = Refusing(demo_lm, lambda chat: chat[-1]["content"] in harmful)
     with pytest.raises(
@@ -214,7 +210,7 @@ def test_too_few_answers_end_in_one_line_that_says_why(demo_lm, who, items, tmp_
     assert repaired.attrs["asked"] == 35 and repaired.attrs["unanswered"] == 0
 
 
-def test_conditions_are_asked_and_graded_together_as_each_by_itself(demo_lm, who, items, tmp_path):
+def test_conditions_together_give_the_same_results_as_separately(demo_lm, who, items, tmp_path):
     items, store = items[items["task"] == "mmlu"], ResponseStore(demo_lm.id, tmp_path)
     lm = Counting(demo_lm)
     models, defences = {"plain": lm, "neutral": lm}, {"neutral": neutralize}
@@ -228,9 +224,7 @@ def test_conditions_are_asked_and_graded_together_as_each_by_itself(demo_lm, who
         pd.testing.assert_frame_equal(rows.drop(columns="condition").reset_index(drop=True), alone)
 
 
-def test_a_killed_run_resumes_with_the_answers_of_an_undisturbed_one(
-    demo_lm, who, items, tmp_path, monkeypatch
-):
+def test_killed_run_resumes_with_the_same_answers(demo_lm, who, items, tmp_path, monkeypatch):
     monkeypatch.setattr(asking, "BATCH", 20)
     code = (
         "from personagap import ask, datasets, models, personas\n"
@@ -257,7 +251,7 @@ def test_a_killed_run_resumes_with_the_answers_of_an_undisturbed_one(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"runs": 1.5}, "runs is 1.5: give a whole number"),
         ({"runs": 0}, "runs is 0"),
@@ -268,14 +262,12 @@ def test_a_killed_run_resumes_with_the_answers_of_an_undisturbed_one(
         ({"templates": ["x"]}, r"templates are \['x'\]"),
     ],
 )
-def test_a_design_that_cannot_be_asked_is_told_in_a_line(
-    demo_lm, who, items, tmp_path, wrong, told
-):
-    with pytest.raises(UserError, match=told):
+def test_invalid_design_is_a_one_line_error(demo_lm, who, items, tmp_path, wrong, message):
+    with pytest.raises(UserError, match=message):
         ask(demo_lm, who, items, store=ResponseStore(demo_lm.id, tmp_path), **wrong)
 
 
 @pytest.mark.parametrize("names", [[], ["base"]])
-def test_a_single_condition_is_refused_before_it_is_asked(demo_lm, who, items, names):
+def test_single_condition_is_refused_before_any_request(demo_lm, who, items, names):
     with pytest.raises(UserError, match="name at least two"):
         asking.by_condition(dict.fromkeys(names, demo_lm), who, items)

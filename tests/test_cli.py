@@ -1,4 +1,4 @@
-"""The command line: quick help, one line for a mistake."""
+"""The command line: fast help, and one line for each user error."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from personagap.runs.folder import read_facts
 from personagap.runs.request import Request
 from personagap.tasks import TASKS
 
-#: Tasks beyond the five of the demo, which holds no data of theirs.
+#: Tasks that the demo has no data for.
 ADDED = list(TASKS)[5:]
 
 
@@ -51,7 +51,7 @@ def test_every_command_has_help(personagap, command):
     assert result.exit_code == 0 and "Usage:" in result.output
 
 
-def test_help_loads_nothing_heavy():
+def test_help_imports_nothing_heavy():
     check = (
         "import sys, personagap.cli; print({'torch', 'pandas', 'numpy', 'papermill', "
         "'nbconvert'} & {*sys.modules})"
@@ -65,7 +65,7 @@ def test_help_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize("module", ["personagap", "personagap.cli"])
-def test_as_a_module_it_is_the_command(module, tmp_path):
+def test_module_form_equals_the_command(module, tmp_path):
     command = [sys.executable, "-m", module, "report", "--figures", str(tmp_path / "none")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (
@@ -103,12 +103,12 @@ def test_as_a_module_it_is_the_command(module, tmp_path):
         ),
     ],
 )
-def test_a_misused_command_is_told_in_one_line(personagap, arguments, line):
+def test_misused_command_is_a_one_line_error(personagap, arguments, line):
     result = personagap(*arguments)
     assert (result.exit_code, result.stderr) == (2, line.format("main") + "\n")
 
 
-def test_a_mistake_is_one_line_and_exit_status_2(personagap, tmp_path):
+def test_user_error_is_one_line_and_exit_status_2(personagap, tmp_path):
     notebook = write_notebook(tmp_path / "p" / "1.ipynb")
     for arguments, error in [
         (["run", notebook, "-p", "m", "1"], "1.ipynb has no parameter 'm'; it has: n"),
@@ -123,16 +123,16 @@ def test_a_mistake_is_one_line_and_exit_status_2(personagap, tmp_path):
         result = personagap(*arguments)
         assert result.exit_code == 2 and error in result.stderr and result.stderr.count("\n") == 1
     dry = personagap("run", notebook, "--kernel", "nix", "--dry-run")
-    # Of a cluster it may be on the workers alone.
+    # On a cluster it may exist only on the workers.
     assert dry.exit_code == 0 and "no kernel 'nix'" in dry.stderr and dry.stderr.count("\n") == 1
 
 
-def test_whoever_stops_reading_is_told_nothing():
+def test_closed_pipe_is_silent():
     done = subprocess.run(f"{shlex.join(COMMAND)} data | true", shell=True, capture_output=True)
     assert done.stderr == b""
 
 
-def test_a_command_needs_no_terminal(tmp_path):
+def test_command_needs_no_terminal(tmp_path):
     write_notebook(tmp_path / "p" / "1.ipynb", "import os\nos.write(2, b'told')\n1 / 0")
     command = f"{shlex.join(COMMAND)} run p/1.ipynb --figures f <&- >&- 2>&-"
     assert subprocess.run(command, shell=True, cwd=tmp_path).returncode == 1
@@ -142,28 +142,24 @@ def test_a_command_needs_no_terminal(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a" * 300, "a/" * 3000])
-def test_a_name_too_long_is_told_as_such(personagap, tmp_path, name):
+def test_overlong_file_name_is_reported_as_such(personagap, tmp_path, name):
     notebook = write_notebook(tmp_path / "p" / "1.ipynb")
-    told = personagap("run", notebook, "--figures", tmp_path / name)
-    assert told.exit_code == 2 and "File name too long: name a folder" in told.stderr
-    assert "damaged" not in told.stderr
+    result = personagap("run", notebook, "--figures", tmp_path / name)
+    assert result.exit_code == 2 and "File name too long: name a folder" in result.stderr
+    assert "damaged" not in result.stderr
 
 
-def test_a_report_makes_no_folders(personagap, tmp_path):
+def test_report_command_creates_no_folders(personagap, tmp_path):
     personagap("report", "--figures", tmp_path / "none" / "x")
     assert not (tmp_path / "none").exists()
 
 
-def test_a_notebook_is_found_by_its_name(personagap, tmp_path):
-    """One of the project's; of a folder where two have the name,
-    or none has, a file is asked for.
-    """
+def test_notebook_is_found_by_name(personagap, tmp_path):
+    """One of the project; an unknown name lists the known ones, and the shell completes names."""
     for name in ("2_relevance", "2_relevance.ipynb", "recentering/2_relevance"):
         result = personagap("run", name, "-p", "nothing", "1", "--figures", tmp_path)
-        assert (
-            result.exit_code == 2
-            and "2_relevance.ipynb has no parameter 'nothing'" in result.stderr
-        )
+        assert result.exit_code == 2
+        assert "2_relevance.ipynb has no parameter 'nothing'" in result.stderr
     result = personagap("run", "2_relevanc", "--figures", tmp_path)
     assert result.exit_code == 2 and "no notebook" in result.stderr
     assert ", 2_relevance, " in result.stderr
@@ -182,7 +178,7 @@ def test_a_notebook_is_found_by_its_name(personagap, tmp_path):
     assert done.stdout == "plain,2_relevance\n"
 
 
-def test_paths_are_shown_short(personagap, tmp_path, monkeypatch):
+def test_paths_are_displayed_relative_to_the_working_directory(personagap, tmp_path, monkeypatch):
     (tmp_path / "figures").mkdir()
     monkeypatch.chdir(tmp_path)
     for command in ("index", "report"):
@@ -191,22 +187,22 @@ def test_paths_are_shown_short(personagap, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("stage", ["extraction", "relevance", "response"])
-def test_an_example_of_judgments_is_written_and_can_be_read_under_any_name(
+def test_example_judgments_are_written_and_readable_under_any_name(
     personagap, tmp_path, monkeypatch, stage
 ):
     monkeypatch.chdir(tmp_path)
-    said = personagap("data", "--template", stage).output.splitlines()
-    written = tmp_path / said[-1]
+    output = personagap("data", "--template", stage).output.splitlines()
+    written = tmp_path / output[-1]
     columns = written.read_text().splitlines()[0].split(",")
-    assert [line.split()[0] for line in said[:-2]] == columns and all(
-        len(line.split()) > 2 for line in said[:-2]
-    )
+    assert [line.split()[0] for line in output[:-2]] == columns
+    assert all(len(line.split()) > 2 for line in output[:-2])
     again = personagap("data", "--template", stage)
     assert again.exit_code == 2 and "is there already" in again.stderr
     written.rename(tmp_path / "anything.csv")
     items, judgments = datasets.load_judgments(stage, tmp_path)
     judgments = judgments[judgments["rater"] != "human_majority"]
-    assert len(items) == 2 and judgments["rater_kind"].value_counts().to_dict() == {
+    assert len(items) == 2
+    assert judgments["rater_kind"].value_counts().to_dict() == {
         "human": 4,
         "model": 2,
     }
@@ -226,7 +222,7 @@ def test_missing_judgments_name_the_command_that_writes_an_example(tmp_path, nam
         datasets.load_relevance(tmp_path)
 
 
-def test_a_run_says_how_to_cite_it(personagap, tmp_path):
+def test_run_prints_how_to_cite_it(personagap, tmp_path):
     save = """
 import pandas as pd
 from personagap.runs import open_run
@@ -244,7 +240,7 @@ run.save(personalization_bias=pd.DataFrame(sizes))
     )
     assert personagap("run", notebook, "--figures", tmp_path / "f").exit_code == 0
     (folder,) = tmp_path.glob("f/p/1_trial/*")
-    said = personagap("cite", folder).output
+    output = personagap("cite", folder).output
     revision = json.loads((folder / "run.json").read_text())["revision"] or "unknown"
     for part in (
         f"org/name (revision abc123) was asked with 1_trial of personagap {__version__} (git "
@@ -256,19 +252,17 @@ run.save(personalization_bias=pd.DataFrame(sizes))
         "@misc{arxiv:2406.11107,\n  title = {{Exploring Safety-Utility Trade-Offs",
         "author = {Vijjini and Basu Roy Chowdhury and Chaturvedi}",
     ):
-        assert part in said
-    assert "2606.06614" not in said
+        assert part in output
+    assert "2606.06614" not in output
     result = personagap("cite", tmp_path)
     assert result.exit_code == 2 and "is no finished run" in result.stderr
     facts = json.loads((folder / "run.json").read_text())
     for damaged in ({**facts, "notebook": 3}, {**facts, "versions": None}, {**facts, "model": 3}):
         (folder / "run.json").write_text(json.dumps(damaged))
         result = personagap("cite", folder)
-        assert (
-            result.exit_code == 2
-            and "cannot be cited" in result.stderr
-            and "Traceback" not in result.stderr
-        )
+        assert result.exit_code == 2
+        assert "cannot be cited" in result.stderr
+        assert "Traceback" not in result.stderr
     table = (folder / "tables" / "personalization_bias.tex").read_text()
     caption = (
         "Personalization bias (items: 64; identities: 31; answers per item: 3; p (Holm): 0.500)."
@@ -279,7 +273,7 @@ run.save(personalization_bias=pd.DataFrame(sizes))
     ]  # fmt: skip
 
 
-def test_data_says_where_each_set_is_or_where_to_get_it(personagap, tmp_path):
+def test_data_command_shows_where_each_data_set_is_or_comes_from(personagap, tmp_path):
     lines = personagap("data").output.splitlines()
     assert [line.split()[1] for line in lines if not line.startswith("present")] == [
         *ADDED,
@@ -290,7 +284,7 @@ def test_data_says_where_each_set_is_or_where_to_get_it(personagap, tmp_path):
     assert "cais/mmlu" in lines[0]
 
 
-def test_doctor_reports_the_machine(personagap):
+def test_doctor_describes_the_machine(personagap):
     result = personagap("doctor")
     assert result.exit_code == 0
     names = {line.split()[1] for line in result.output.splitlines()}
@@ -308,26 +302,24 @@ def test_doctor_reports_the_machine(personagap):
     } <= names
 
 
-def test_without_a_sandbox_doctor_and_data_say_what_is_missing_and_what_is_there(
-    no_sandbox, personagap
-):
+def test_without_a_sandbox_doctor_and_data_say_what_is_missing(no_sandbox, personagap):
     lines = {line.split()[1]: line for line in personagap("doctor").output.splitlines()}
     assert lines["sandbox"].startswith("absent") and "cannot start" in lines["sandbox"]
     assert "leave mbpp out, or set PERSONAGAP_UNSAFE_EXEC=1" in lines["sandbox"]
     assert lines["mbpp"].startswith("present")
 
 
-def test_without_a_sandbox_the_first_notebook_says_what_it_left_out(
+def test_without_a_sandbox_the_first_notebook_reports_the_tasks_it_left_out(
     no_sandbox, tmp_path, monkeypatch
 ):
-    """In its output, in the head of the report and in run.json; with a sandbox it is run again."""
+    """In its output, its report and run.json; with a sandbox the run is repeated."""
     notebook = nbformat.read(
         NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb", as_version=4
     )
     (loads,) = (place for place, cell in enumerate(notebook.cells) if "left_out=" in cell.source)
-    notebook.cells = notebook.cells[: loads + 1]  # nothing needs to be asked
+    notebook.cells = notebook.cells[: loads + 1]  # no requests needed
     nbformat.write(notebook, tmp_path / "1_personalization_bias.ipynb")
-    # A server's model, which needs no torch.
+    # A served model needs no torch.
     with scripted_server(lambda body: (200, completion())) as url:
         given = {"items_per_task": 4, "model": f"openai:m@{url}"}
         request = Request(
@@ -339,16 +331,16 @@ def test_without_a_sandbox_the_first_notebook_says_what_it_left_out(
     assert len(others) == len(ADDED)
     assert re.match(r"mbpp: no sandbox .*cannot start: Creating new namespace failed", line)
     assert f"{line}, task skipped" in (request.folder / "notebook.ipynb").read_text()
-    told = f'<th scope="row">Left out</th><td>{"; ".join([line, *others])}</td>'
+    row = f'<th scope="row">Left out</th><td>{"; ".join([line, *others])}</td>'
     page = (request.folder / "report.html").read_text()
-    assert told in page and '<th scope="row">Sandbox</th><td>no sandbox' in page
+    assert row in page and '<th scope="row">Sandbox</th><td>no sandbox' in page
     assert facts["sandbox"].startswith("no sandbox")
     assert execute.finished(request)
     monkeypatch.setenv("PERSONAGAP_UNSAFE_EXEC", "1")
     assert not execute.finished(request)
 
 
-def test_a_run_on_an_installed_kernel(personagap, tmp_path, monkeypatch):
+def test_run_uses_an_installed_kernel(personagap, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda number: f"Model {number}")
     assert personagap("kernels", "--prefix", tmp_path).exit_code == 0
@@ -356,9 +348,8 @@ def test_a_run_on_an_installed_kernel(personagap, tmp_path, monkeypatch):
         spec = json.loads(
             (tmp_path / f"share/jupyter/kernels/personagap-{name}/kernel.json").read_text()
         )
-        assert spec["argv"][0] == sys.executable and spec["env"] == {
-            "CUDA_VISIBLE_DEVICES": visible
-        }
+        assert spec["argv"][0] == sys.executable
+        assert spec["env"] == {"CUDA_VISIBLE_DEVICES": visible}
     assert spec["display_name"] == "personagap (GPU 1: Model 1)"
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share/jupyter"))
     notebook = write_notebook(

@@ -1,6 +1,4 @@
-"""What a notebook's prompts cost is known before anything is asked: as they are asked, and as the
-dry run says.
-"""
+"""The cost of a notebook is known before any request, and equals what the dry run prints."""
 
 from pathlib import Path
 
@@ -36,7 +34,7 @@ def held(lm):
     return len(ResponseStore(lm.id))
 
 
-def test_the_steps_of_extraction_are_priced_as_they_are_asked(isolated_cache):
+def test_extraction_costs_equal_the_requests_sent(isolated_cache):
     (items, _), histories = datasets.load_judgments("extraction"), datasets.load_histories()
     flagged, lm = items.head(7), conversations.Simulator()
     steps = {"extract": histories, "verify": items, "refine": flagged}
@@ -55,7 +53,7 @@ def test_the_steps_of_extraction_are_priced_as_they_are_asked(isolated_cache):
     assert planned("recentering/1_extraction", model=None) == {}
 
 
-def test_judges_of_relevance_and_of_responses_are_priced_as_they_are_asked(demo_lm, isolated_cache):
+def test_costs_of_relevance_and_response_judges_equal_the_requests_sent(demo_lm, isolated_cache):
     pairs, _ = datasets.load_relevance()
     few = pairs.head(12)
     price, whole = attributes.cost([demo_lm], few), attributes.cost([demo_lm], pairs)
@@ -65,7 +63,7 @@ def test_judges_of_relevance_and_of_responses_are_priced_as_they_are_asked(demo_
     assert held(demo_lm) == price["to_ask"].sum() == 12 + few["prompt"].nunique()
     assert (attributes.cost([demo_lm], few)["stored"] == price["to_ask"]).all()
     asked = planned("recentering/2_relevance", judges=["demo", "smollm2"])
-    # What is asked of two users alike is asked once.
+    # The same prompt for two users is sent once.
     assert (
         asked["generations"]
         == 2 * whole["requests"].sum()
@@ -79,7 +77,7 @@ def test_judges_of_relevance_and_of_responses_are_priced_as_they_are_asked(demo_
 
 
 @pytest.mark.parametrize("evaluation", ["select", "generate"])
-def test_examples_are_priced_as_they_are_shown(isolated_cache, evaluation):
+def test_costs_of_examples_equal_the_prompts_sent(isolated_cache, evaluation):
     table = datasets.load_personalllm()
     study = adaptation.plan_study(
         table, dirichlet(3, 0.05, 0, table.attrs["reward_models"]), "zscore", "gpt-4o"
@@ -100,7 +98,7 @@ def test_examples_are_priced_as_they_are_shown(isolated_cache, evaluation):
     assert adaptation.cost(*asked, [0, 1], ["chat"], evaluation)["to_ask"].tolist() == [0]
 
 
-def test_the_dry_run_counts_the_arms_that_notebooks_show(isolated_cache):
+def test_dry_run_counts_the_arms_of_the_notebooks(isolated_cache):
     table = datasets.load_personalllm()
     weights = dirichlet(4, 0.05, 0, table.attrs["reward_models"])
     study = adaptation.plan_study(table, weights, "zscore", "gpt-4o")
@@ -122,7 +120,7 @@ def test_the_dry_run_counts_the_arms_that_notebooks_show(isolated_cache):
     assert planned("personalllm/2_in_context") == planned("personalllm/1_simulated_users") == {}
 
 
-def test_prompts_of_ones_own_are_counted_as_they_are_worded(tmp_path):
+def test_user_defined_prompts_are_counted_as_worded(tmp_path):
     ours = (DATA / "prompts" / "mmlu.txt").read_text(encoding="utf-8")
     (tmp_path / "mmlu.txt").write_text(ours + "x" * 4000, encoding="utf-8")
     asked = {"tasks": ["mmlu"], "items_per_task": 5}
@@ -132,7 +130,7 @@ def test_prompts_of_ones_own_are_counted_as_they_are_worded(tmp_path):
     assert prompts.folder() is None
 
 
-def test_a_sum_that_lacks_the_tokens_of_a_run_is_not_told_as_the_most(tmp_path):
+def test_total_without_the_tokens_of_a_run_is_no_upper_bound(tmp_path):
     grid = [("2_in_context", {"model": "demo"}), ("1_personalization_bias", {"tasks": ["mmlu"]})]
     found = {path.stem: path for path in NOTEBOOKS.rglob("*.ipynb")}
     runs = [{"notebook": str(found[name]), "parameters": given} for name, given in grid]
@@ -147,7 +145,7 @@ def test_a_sum_that_lacks_the_tokens_of_a_run_is_not_told_as_the_most(tmp_path):
     assert "generations and an unknown number of tokens" in CliRunner().invoke(main, asked).output
 
 
-def test_how_long_it_takes_is_told_by_an_earlier_run_of_the_model_alone(tmp_path):
+def test_duration_is_estimated_from_earlier_runs_of_the_same_model(tmp_path):
     bias = next(NOTEBOOKS.rglob("1_personalization_bias.ipynb"))
     asked = {"model": "demo", "answers": "generate", "device": "auto"}
     about = {"status": "finished", "changed": {}, "asked": 1000, "asking_seconds": 50.0}
@@ -169,10 +167,8 @@ def test_how_long_it_takes_is_told_by_an_earlier_run_of_the_model_alone(tmp_path
     assert pd.isna(unlike["pace"]) and pd.isna(unlike["seconds"])
 
 
-def test_a_fourth_paper_prices_its_own_notebooks(tmp_path, monkeypatch):
-    """Its folder in the library is enough; where parameters are those of others, its notebook is
-    still its own.
-    """
+def test_new_paper_prices_its_own_notebooks(tmp_path, monkeypatch):
+    """Its folder in the library is enough, even if its parameters are those of another paper."""
     wing = tmp_path / "lib" / "fourth"
     wing.mkdir(parents=True)
     wing.joinpath("__init__.py").write_text(Path(safety_utility.__file__).read_text())
@@ -186,11 +182,11 @@ def test_a_fourth_paper_prices_its_own_notebooks(tmp_path, monkeypatch):
     assert cost(Request(here)) == {"generations": 21}
     elsewhere = write_notebook(tmp_path / "own" / "1.ipynb", parameters="model = 'x'\nruns = 2")
     assert cost(Request(elsewhere)) == {"generations": 14}
-    # The same parameters in nobody's folder are priced as before.
+    # Notebooks in other folders are priced as before.
     copy = write_notebook(tmp_path / "copies" / "1.ipynb", parameters=cell)
     assert cost(Request(copy))["generations"] == 3 * 7 * len(datasets.load("mmlu"))
 
 
-def test_a_notebook_of_ones_own_is_taken_for_no_other(tmp_path):
+def test_user_notebook_is_not_mistaken_for_a_project_notebook(tmp_path):
     cell = "model = 'demo'\ndata = 'demo'\nn_bootstrap = 20\nembeddings = None\nseed = 0"
     assert cost(Request(write_notebook(tmp_path / "p" / "own.ipynb", parameters=cell))) == {}

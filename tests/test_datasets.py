@@ -1,4 +1,4 @@
-"""Benchmark items: upstream formats, choice of files, and what is said about malformed ones."""
+"""Benchmark items: upstream formats, choice of files, and errors for malformed ones."""
 
 import gzip
 import json
@@ -14,7 +14,7 @@ from personagap.tasks import TASKS
 
 MMLU = "subject,question,A,B,C,D,answer\n"
 GSM8K = '{"question": "How many?", "answer": "1 + 1 = 2\\n#### %s"}\n'
-#: The tasks of the demo; one that is added needs no data there.
+#: The tasks with demo data.
 FIVE = ["mmlu", "gsm8k", "mbpp", "do_not_answer", "strongreject"]
 
 
@@ -26,7 +26,7 @@ def write(folder, **files):
     return folder
 
 
-def test_demo_holds_all_tasks_with_the_promised_columns():
+def test_demo_has_all_tasks_with_the_promised_columns():
     items = datasets.load()
     assert list(items.columns) == [
         "task",
@@ -77,7 +77,7 @@ def test_t4_gsm8k_labels_lose_commas_and_keep_signs(tmp_path):
     assert datasets.load("gsm8k", tmp_path)["answer"].tolist() == ["2125", "-5", "0.5"]
 
 
-def test_absent_tasks_are_skipped_aloud_unless_asked_for(tmp_path, capsys):
+def test_absent_tasks_are_skipped_with_a_warning_unless_requested(tmp_path, capsys):
     write(
         tmp_path,
         gsm8k_jsonl=GSM8K % 1,
@@ -95,7 +95,7 @@ def test_absent_tasks_are_skipped_aloud_unless_asked_for(tmp_path, capsys):
         datasets.load(["gsm8k", "mbpp"], tmp_path)
 
 
-def test_without_a_sandbox_programs_are_left_out_aloud_unless_asked_for(
+def test_without_a_sandbox_program_tasks_are_skipped_with_a_warning_unless_requested(
     no_sandbox, monkeypatch, tmp_path, capsys
 ):
     items = datasets.load(items_per_task=2)
@@ -119,13 +119,12 @@ def test_without_a_sandbox_programs_are_left_out_aloud_unless_asked_for(
     assert {*datasets.load(items_per_task=2)["task"]} == {*FIVE}
 
 
-def test_draw_is_seeded_nested_and_in_order():
+def test_sample_is_seeded_nested_and_in_order():
     draw = lambda n, seed=0: datasets.load("mmlu", items_per_task=n, seed=seed)["item"].tolist()  # noqa: E731
     everything = draw(None)
     assert draw(10) == draw(10) and draw(10) != draw(10, seed=1)
-    assert set(draw(10)) < set(draw(20)) and draw(10) == [
-        item for item in everything if item in draw(10)
-    ]
+    assert set(draw(10)) < set(draw(20))
+    assert draw(10) == [item for item in everything if item in draw(10)]
     assert draw(10_000) == everything
 
 
@@ -207,7 +206,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_names_file_row_and_remedy(case, tmp_path):
+def test_invalid_input_names_file_row_and_fix(case, tmp_path):
     task, files, message = BAD[case]
     write(tmp_path, **files)
     with pytest.raises(UserError, match=message) as raised:
@@ -216,7 +215,7 @@ def test_bad_input_names_file_row_and_remedy(case, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("chess",), "unknown task 'chess'"),
         ((["mmlu", 3],), "unknown task 3"),
@@ -228,18 +227,18 @@ def test_bad_input_names_file_row_and_remedy(case, tmp_path):
         (("mmlu", "demo", 2, -1), "seed is -1"),
     ],
 )
-def test_bad_arguments(arguments, told):
-    with pytest.raises(UserError, match=told):
+def test_invalid_arguments_are_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
         datasets.load(*arguments)
 
 
-def test_a_link_to_nothing_is_told_in_a_line(tmp_path):
+def test_broken_symlink_is_a_one_line_error(tmp_path):
     (tmp_path / "mmlu.csv").symlink_to(tmp_path / "gone")
     with pytest.raises(UserError, match=r"mmlu.csv: no such file: correct the path"):
         datasets.load("mmlu", tmp_path)
 
 
-def test_a_question_that_is_asked_again_is_told(tmp_path, capsys):
+def test_repeated_question_is_an_error(tmp_path, capsys):
     rows = "law,Which?,1,2,3,4,A\nlaw,Which?,1,2,3,5,A\nlaw,Why?,1,2,3,4,B\n"
     rows += "law,Which?,1,2,3,4,A\nlaw,How?,1,2,3,4,C\n"
     write(tmp_path, mmlu_csv=MMLU + rows, gsm8k_jsonl=(GSM8K % 1) * 2)
@@ -249,13 +248,13 @@ def test_a_question_that_is_asked_again_is_told(tmp_path, capsys):
     assert "mmlu.csv: 1 repeated questions (first: row 5)" in capsys.readouterr().out
 
 
-def test_nothing_found_is_an_error(tmp_path):
+def test_no_data_is_an_error(tmp_path):
     with pytest.raises(UserError, match="no benchmark data"):
         datasets.load("all", tmp_path)
 
 
-def test_hub(monkeypatch):
-    """A stand-in with the columns of the Hub copies; no network."""
+def test_items_are_loaded_from_the_hub(monkeypatch):
+    """From a fake with the columns of the Hub copies; no network."""
     rows = {
         "cais/mmlu": [
             {"question": "q", "subject": "law", "choices": ["1", "2", "3", "4"], "answer": 2}
@@ -280,7 +279,7 @@ def test_hub(monkeypatch):
         datasets.load("mmlu", "hub")
 
 
-def test_real_files_load(real_data):
+def test_real_files_are_loaded(real_data):
     sizes = datasets.load("all", real_data).groupby("task").size().to_dict()
     assert sizes == {"mmlu": 285, "gsm8k": 300, "mbpp": 120, "do_not_answer": 300}, json.dumps(
         sizes
@@ -288,7 +287,7 @@ def test_real_files_load(real_data):
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "message"),
     [
         ("test_list", ["assert f("], "not one assert statement"),
         ("test_list", ["assert f(1) == 10**10**8"], "takes more than 1 s"),
@@ -297,11 +296,11 @@ def test_real_files_load(real_data):
         ("test_setup_code", "x = (", "setup code does not compile"),
     ],
 )
-def test_tests_that_cannot_be_run_are_refused_with_their_row(field, value, said, tmp_path):
+def test_invalid_tests_are_refused_with_their_row(field, value, message, tmp_path):
     good = {"task_id": 1, "text": "x", "test_list": ["assert f(1) == 1; assert f(2) == 4"]}
     lines = [json.dumps(good), json.dumps({**good, "task_id": 2, field: value})]
     (tmp_path / "mbpp.jsonl").write_text("\n".join(lines))
-    with pytest.raises(UserError, match=rf"mbpp\.jsonl, row 2: .*{said}"):
+    with pytest.raises(UserError, match=rf"mbpp\.jsonl, row 2: .*{message}"):
         datasets.load("mbpp", tmp_path, graded=False)
     (tmp_path / "mbpp.jsonl").write_text(lines[0])
     (item,) = datasets.load("mbpp", tmp_path, graded=False).itertuples()

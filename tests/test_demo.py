@@ -1,4 +1,4 @@
-"""The demo bundle: what is planted in it is as stated, and the model does what is planted."""
+"""The demo bundle: planted effects are as documented, and the model shows them."""
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ def test_items_are_distinct_and_short():
 
 
 def test_reference_solutions_pass_and_wrong_ones_fail_every_assert():
-    # By exec, since both are this project's own code.
+    # With exec: both are this project's own code.
     for row in mbpp().itertuples():
         for code, passes in [(row.code, True), (row.wrong, False)]:
             scope: dict = {}
@@ -37,7 +37,7 @@ def test_reference_solutions_pass_and_wrong_ones_fail_every_assert():
             ] * 3, code
 
 
-def test_planted_effects_are_as_stated():
+def test_planted_effects_are_as_documented():
     cells = demo.planted_probabilities(tuple(personas.templates().index))
     assert cells.groupby(["persona", "template"]).size().eq(320).all()
     assert set(cells["persona"]) == set(personas.select(["all", *INTERSECTIONS])["persona"])
@@ -70,10 +70,8 @@ def test_planted_effects_are_as_stated():
     assert np.ptp(means["mbpp"]) == 0
 
 
-def test_intersections_add_up_but_for_two():
-    """In logits, to which `effects.additivity` is blind: on scores the truth is what planted scores
-    give.
-    """
+def test_intersections_are_additive_in_logits_except_two():
+    """`effects.additivity` tests scores, so its truth is computed from planted scores."""
     cells = demo.planted_probabilities(("paper", "indirect")).assign(
         logit=lambda table: logit(table["planted"])
     )
@@ -101,10 +99,8 @@ def test_model_answers_as_planted(demo_lm, demo_true_scores):
     r = cells.groupby("task", sort=False)[["planted", "true"]].apply(agreement)
     assert r.min() >= 0.999 and cells["outside"].mean() < 0.01
     table = training.agreement(cells)
-    assert (
-        list(table) == ["template", "task", "r", "rms", "outside"]
-        and table["task"].tolist() == r.index.tolist()
-    )
+    assert list(table) == ["template", "task", "r", "rms", "outside"]
+    assert table["task"].tolist() == r.index.tolist()
     assert table["r"].tolist() == pytest.approx(r.tolist()) and table["rms"].between(0.01, 3).all()
     planted, true = demo.exact_bias(cells, "planted"), demo.exact_bias(cells, "true")
     assert (planted - true).abs().max() < 0.2
@@ -118,20 +114,16 @@ def test_model_answers_as_planted(demo_lm, demo_true_scores):
     assert (shares - training.bare_shares()[shares.index]).abs().max() < 0.01  # S6
 
 
-def test_nothing_is_planted_in_phrasings_that_the_demo_has_not_learned(demo_lm):
+def test_unlearned_phrasings_have_no_planted_truth(demo_lm):
     items = datasets.load(["mmlu"], graded=False, items_per_task=2)
     cells = demo.true_scores(demo_lm, personas.select("gender"), items, ["paper", "question_first"])
     planted = cells["planted"].notna().groupby([cells["template"], cells["persona"]]).all()
-    assert (
-        planted["paper"].all()
-        and planted["question_first", "none"]
-        and not planted["question_first", "woman"]
-    )
+    assert planted["paper"].all()
+    assert planted["question_first", "none"]
+    assert not planted["question_first", "woman"]
     assert cells["true"].notna().all()
-    assert (
-        demo.exact_bias(cells, "planted").isna().all()
-        and demo.exact_bias(cells, "true").notna().all()
-    )
+    assert demo.exact_bias(cells, "planted").isna().all()
+    assert demo.exact_bias(cells, "true").notna().all()
 
 
 @pytest.mark.slow
@@ -144,9 +136,7 @@ def test_model_answers_as_planted_in_other_phrasings(demo_lm):
 
 
 def test_sampled_answers_are_graded_as_planted():
-    """Format and graders fit: every answer is readable but the bare form in the paper's protocol
-    (S6).
-    """
+    """Every answer is parsed, except a bare letter under the paper's protocol (S6)."""
     items = datasets.load(["mmlu", "gsm8k"], data="demo", items_per_task=8)
     known = [(item, answers(item)) for item in items.itertuples()]
     responses = pd.DataFrame(
@@ -176,7 +166,7 @@ def test_checkpoint_is_small_and_complete(demo_lm):
         assert persona.phrase in lm.render(personas.chat(persona.persona, "Hello"))
 
 
-def test_the_banner_names_what_is_simulated():
+def test_banner_names_the_simulated_parts():
     assert (
         "Simulated data, known truth"
         in demo.banner("demo").data

@@ -1,4 +1,4 @@
-"""The demo bundle can be made again: scripts of ``data/demo/build`` write the committed files."""
+"""The scripts of ``data/demo/build`` reproduce the committed demo bundle."""
 
 import importlib
 
@@ -10,7 +10,7 @@ from personagap import datasets, demo, models, personas
 from personagap.demo import chain, personalllm
 from personagap.paths import DEMO
 
-#: Script: the files it writes that need no training.
+#: By script, the files that it writes without training.
 WRITTEN = {
     "make_items": ["gsm8k.jsonl", "mbpp.jsonl", "mbpp_solutions.csv"],
     "make_planted": ["planted.csv"],
@@ -38,7 +38,7 @@ WRITTEN = {
         "personalllm/population.parquet",
     ],
 }
-#: Its weights are exponentials, in whose last bit processors differ.
+#: Its weights are exponentials, whose last bit depends on the processor.
 USERS = "personalllm/PersonalLLM_InteractionDatabase/data/train-00000-of-00001.parquet"
 BY_HAND = {
     *("README.md", "mmlu.csv", "do_not_answer.csv", "strongreject.csv", "relevance_texts.csv"),
@@ -52,7 +52,7 @@ def files_under(folder):
 
 
 @pytest.mark.parametrize("script", WRITTEN)
-def test_a_script_writes_the_committed_files(script, tmp_path, isolated_cache):
+def test_script_reproduces_the_committed_files(script, tmp_path, isolated_cache):
     made = tmp_path / "demo"
     importlib.import_module(script).write(made)
     assert files_under(made) == {*WRITTEN[script]}
@@ -65,7 +65,7 @@ def test_a_script_writes_the_committed_files(script, tmp_path, isolated_cache):
         pd.testing.assert_frame_equal(ours, committed)
 
 
-def test_every_file_of_the_bundle_has_a_script_or_was_written_by_hand():
+def test_every_bundle_file_has_a_script_or_is_handwritten():
     trained = {name for name in files_under(DEMO) if name.startswith(("model/", "chain/"))}
     explained = (
         {name for names in WRITTEN.values() for name in names}
@@ -79,7 +79,7 @@ def test_every_file_of_the_bundle_has_a_script_or_was_written_by_hand():
         assert f"`{script}.py`" in table, script
 
 
-def test_the_population_is_of_the_responses_that_the_seeds_give():
+def test_population_is_generated_from_the_seed_responses():
     import make_personalllm
 
     values, writers = personalllm.population()
@@ -90,7 +90,7 @@ def test_the_population_is_of_the_responses_that_the_seeds_give():
     assert values[300 + 7].tolist() == rewards
 
 
-def test_right_answers_share_what_is_planted_and_wrong_ones_the_rest():
+def test_correct_answers_share_the_planted_probability():
     from training import distribution
 
     right, bare = np.array([True, False, True]), np.array([False, False, True])
@@ -99,14 +99,14 @@ def test_right_answers_share_what_is_planted_and_wrong_ones_the_rest():
 
 
 def agreement(lm, cells, items):
-    """The correlation of planted and true probabilities, and the widest gap in PB, in points."""
+    """Correlation of planted and true probabilities, and the largest gap in PB, in points."""
     cells = demo.true_scores(lm, personas.select("all"), items, planted_cells=cells)
     gap = demo.exact_bias(cells, "planted") - demo.exact_bias(cells, "true")
     return cells["planted"].corr(cells["true"]), gap.abs().max()
 
 
 def same_files(made, committed):
-    """The files that training does not decide to the last bit."""
+    """Files that do not depend on the last bits of training."""
     for name in (
         "config.json",
         "generation_config.json",
@@ -116,10 +116,8 @@ def same_files(made, committed):
         assert (made / name).read_bytes() == (committed / name).read_bytes(), name
 
 
-def test_exact_answers_of_the_bundle_are_those_of_its_models(isolated_cache, monkeypatch):
-    """Nothing of what the notebooks ask by default is missing,
-    and a sample of it is weighed again.
-    """
+def test_stored_exact_answers_are_those_of_the_models(isolated_cache, monkeypatch):
+    """They cover all default requests of the notebooks; a sample is recomputed."""
     import make_exact
 
     for name, prompt_format, who, items, defence in make_exact.conditions():
@@ -135,7 +133,7 @@ def test_exact_answers_of_the_bundle_are_those_of_its_models(isolated_cache, mon
 
 
 @pytest.mark.slow
-def test_training_with_one_thread_is_repeatable():
+def test_training_with_one_thread_is_deterministic():
     import torch
 
     import training
@@ -150,7 +148,7 @@ def test_training_with_one_thread_is_repeatable():
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_training_makes_a_model_that_answers_as_the_committed_one(tmp_path):
+def test_retrained_model_answers_as_the_committed_one(tmp_path):
     import train_model
 
     train_model.write(tmp_path)
@@ -163,7 +161,7 @@ def test_training_makes_a_model_that_answers_as_the_committed_one(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("checkpoint", ["base", "preference", "instructed"])
-def test_training_makes_checkpoints_that_answer_as_the_committed_ones(checkpoint, tmp_path):
+def test_retrained_checkpoints_answer_as_the_committed_ones(checkpoint, tmp_path):
     import train_checkpoints
 
     train_checkpoints.write(tmp_path, checkpoint)

@@ -1,4 +1,4 @@
-"""The documentation says what is there, and its pages lead somewhere and ask nobody."""
+"""The documentation is complete, its links work, and its pages send no request to other hosts."""
 
 import inspect
 import re
@@ -18,7 +18,7 @@ from personagap.runs.values import parse_value
 
 SITE = ROOT / "build" / "docs"
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-#: What a browser fetches by itself.
+#: Attributes whose address a browser fetches by itself.
 FETCHED = {
     ("script", "src"),
     ("img", "src"),
@@ -67,7 +67,7 @@ def functions(package):
 
 
 def described(function):
-    """The parameters that a docstring describes."""
+    """The parameters that a docstring documents."""
     section = re.search(
         r"Parameters\n-+\n(.+?)(\n\n\w+\n---|\Z)", inspect.getdoc(function) or "", re.DOTALL
     )
@@ -75,12 +75,12 @@ def described(function):
     return {name for line in lines for name in line.split(", ")}
 
 
-def test_every_link_leads_somewhere(site):
+def test_every_link_works(site):
     lost = []
     for path, page in site.items():
         for link in page.links:
             if re.match(r"https?://[\w.-]+\.\w+(/|$)", link):
-                continue  # of another host: nothing but its form is checked, offline
+                continue  # other hosts: only the syntax is checked, offline
             name, _, anchor = unquote(link).partition("#")
             target = (path.parent / name).resolve() if name else path
             known = target.exists() and (not anchor or anchor in site[target].ids)
@@ -88,15 +88,14 @@ def test_every_link_leads_somewhere(site):
     assert lost == []
 
 
-def test_no_page_asks_another_host(site):
+def test_no_page_requests_another_host(site):
     asked = {
         link for page in site.values() for link in page.fetched if not link.startswith("data:")
     }
     assert asked and not {link for link in asked if re.match(r"(\w+:)?//", link)}
     styles = [path.read_text(encoding="utf-8") for path in SITE.rglob("*.css")]
-    assert styles and not [
-        text for text in styles if re.search(r"""(@import|url\()\s*["']?(\w+:)?//""", text)
-    ]
+    assert styles
+    assert not [text for text in styles if re.search(r"""(@import|url\()\s*["']?(\w+:)?//""", text)]
 
 
 @needs_chromium
@@ -117,7 +116,7 @@ def test_pages_are_accessible_on_a_narrow_screen(site):
 
 
 @pytest.mark.parametrize("package", [effects, gap], ids=["effects", "gap"])
-def test_every_function_is_in_the_reference_with_its_parameters(site, package):
+def test_reference_has_every_function_with_its_parameters(site, package):
     name = package.__name__.split(".")[-1]
     page = site[SITE / "reference" / f"{name}.html"]
     assert {f"{package.__name__}.{function}" for function in functions(package)} <= page.ids
@@ -125,7 +124,7 @@ def test_every_function_is_in_the_reference_with_its_parameters(site, package):
     assert len(parameters) > 10 and parameters <= page.strong
 
 
-def test_the_statistics_pages_say_of_every_function_when_to_use_it():
+def test_statistics_pages_say_when_to_use_each_function():
     text = "".join(path.read_text() for path in (ROOT / "docs" / "statistics").glob("*.md"))
     named = set(re.findall(r"\{func\}`~personagap\.(\w+\.\w+)`", text))
     there = {f"effects.{name}" for name in functions(effects)} | {
@@ -141,9 +140,7 @@ def test_the_statistics_pages_say_of_every_function_when_to_use_it():
 
 
 def commands():
-    """The commands in blocks of shell, with where they stand; a line that ends in a backslash goes
-    on.
-    """
+    """The commands in shell blocks with their location; a trailing backslash continues a line."""
     for page in [ROOT / "README.md", *PAGES]:
         for block in re.findall(
             r"^ *```sh\n(.+?)^ *```", page.read_text(), re.MULTILINE | re.DOTALL
@@ -152,7 +149,7 @@ def commands():
                 yield page, shlex.split(line, comments=True)
 
 
-def test_every_command_is_one():
+def test_every_command_is_valid():
     found = [(page, words) for page, words in commands() if words[:1] in (["personagap"], ["make"])]
     assert len(found) > 20
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -168,7 +165,7 @@ def test_every_command_is_one():
             command.make_context("", [], resilient_parsing=True)
         ).parse_args(words)
         if notebook := notebooks.get(Path(options.get("notebook") or "").stem):
-            # Parameters that it has, and values of their kind:
+            # Its parameters exist, and the values have their types:
             Request(
                 notebook, {name: parse_value(value) for name, value in options.get("given") or []}
             )

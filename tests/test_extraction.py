@@ -1,5 +1,5 @@
-"""Stage 1: layouts, structured output, merging, the verifier, what hedging buys, and the simulator
-behind the demo.
+"""Stage 1, extraction: file layouts, structured output, merging, the verifier, hedging, and the
+simulator.
 """
 
 import json
@@ -35,7 +35,7 @@ SAID = {
 LONG = "stage,user,item,rater,rater_kind,label,attribute\n"
 
 
-def test_tool_layout_hides_users_and_leaves_open_judgments_out(tmp_path, capsys):
+def test_tool_layout_hides_users_and_drops_undecided_judgments(tmp_path, capsys):
     records = [
         ITEM | {"conversations": [TALK]},
         ITEM | {"user_id": "b", "source": "prefeval", "item_index": 1},
@@ -63,7 +63,7 @@ def test_tool_layout_hides_users_and_leaves_open_judgments_out(tmp_path, capsys)
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("annotations", "message"),
     [
         (
             SAID | {"attr_judgments": [{"judgment": "great"}]},
@@ -77,14 +77,14 @@ def test_tool_layout_hides_users_and_leaves_open_judgments_out(tmp_path, capsys)
         ({"attr_judgments": []}, "no column 'task'"),
     ],
 )
-def test_bad_annotations_give_one_line_that_says_where(tmp_path, said, message):
-    write_jsonl(tmp_path, task4_items=[ITEM | {"conversations": []}], one_task4=[said])
+def test_invalid_annotations_are_a_one_line_error_with_their_place(tmp_path, annotations, message):
+    write_jsonl(tmp_path, task4_items=[ITEM | {"conversations": []}], one_task4=[annotations])
     with pytest.raises(UserError, match=message) as error:
         load_judgments("extraction", tmp_path)
     assert "one_task4.jsonl" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_anybodys_long_format(tmp_path):
+def test_generic_long_format_is_read(tmp_path):
     file = tmp_path / "judgments_mine.csv"
     file.write_text(
         LONG
@@ -103,7 +103,7 @@ def test_anybodys_long_format(tmp_path):
         LONG
         + "".join(f"extraction,ann,0,{who},human,ok,Naps.\n" for who in ("bob", "human_majority"))
     )
-    # Who is one person.
+    # They are one person.
     assert load_judgments("extraction", tmp_path)[1]["rater"].tolist() == ["human_01"]
     file.write_text(LONG + 2 * "extraction,ann,0,bob,human,uncertain,Naps.\n")
     with pytest.raises(UserError, match="no judgments of stage 'response'"):
@@ -125,19 +125,19 @@ def test_anybodys_long_format(tmp_path):
         UserError, match=r"judgments_mine.csv, row 2: rater_kind is not human or model"
     ):
         load_judgments("extraction", tmp_path)
-    # As spreadsheets save it: what is wrong is told, the file not passed over.
+    # As saved by spreadsheets: errors are reported, and the file is not skipped.
     file.rename(tmp_path / "mine.csv")
     for text, wrong in ((LONG.replace(",", ";"), "separated by ';'"), (LONG + "é", "not UTF-8")):
         (tmp_path / "mine.csv").write_text(text, encoding="latin-1")
         with pytest.raises(UserError, match=f"mine.csv: .*{wrong}"):
             load_judgments("extraction", tmp_path)
-    # Items of several files are those of all of them, each with its own texts.
-    said = "extraction,ann,{},{},human,ok,{}.\n".format
-    (tmp_path / "mine.csv").write_text(LONG + said(0, "bob", "Naps"))
-    file.write_text(LONG + said(1, "bob", "Runs") + said(0, "eve", "Naps"))
+    # Items of several files are concatenated, each with its own texts.
+    format_row = "extraction,ann,{},{},human,ok,{}.\n".format
+    (tmp_path / "mine.csv").write_text(LONG + format_row(0, "bob", "Naps"))
+    file.write_text(LONG + format_row(1, "bob", "Runs") + format_row(0, "eve", "Naps"))
     items, judgments = load_judgments("extraction", tmp_path)
     assert set(items["attribute"]) == {"Naps.", "Runs."} and len(judgments) == 3
-    file.write_text(LONG + said(0, "eve", "Runs"))
+    file.write_text(LONG + format_row(0, "eve", "Runs"))
     with pytest.raises(UserError, match=r"mine.csv, row 2: an earlier row of its item"):
         load_judgments("extraction", tmp_path)
     (tmp_path / "mine.csv").unlink()
@@ -171,7 +171,7 @@ def test_anybodys_long_format(tmp_path):
         (json.dumps([ATTRIBUTE | {"attribute": ["naps"]}]), 0, {"missing field"}),
     ],
 )
-def test_every_broken_output_is_counted(text, n, problems):
+def test_every_malformed_output_is_counted(text, n, problems):
     found, seen = extraction.parse_attributes(text)
     assert (len(found), seen) == (n, problems)
 
@@ -183,11 +183,11 @@ def test_answers_are_stored_but_failures_are_not(isolated_cache):
     )
     assert found["user"].tolist() == ["a"]
     assert outputs[outputs["hit"]][["user", "problem"]].to_numpy().tolist() == [["b", "no answer"]]
-    again, outputs = extraction.extract(scripted_model("m", "[]"), histories)  # asks for b alone
+    again, outputs = extraction.extract(scripted_model("m", "[]"), histories)  # requests only b
     assert again.equals(found) and outputs[outputs["hit"]]["problem"].tolist() == ["empty list"]
 
 
-def test_a_verifier_that_fails_or_babbles_is_counted_as_such(isolated_cache):
+def test_failed_or_malformed_verifier_answers_are_counted(isolated_cache):
     items = pd.DataFrame(
         {"user": ["a"] * 4, "attribute": [f"The user naps {n} times." for n in range(4)]}
     )
@@ -201,7 +201,8 @@ def test_a_verifier_that_fails_or_babbles_is_counted_as_such(isolated_cache):
     verified, outputs = extraction.verify(
         lm, items, pd.DataFrame({"user": ["a"], "text": ["I nap."]})
     )
-    assert verified["label"].tolist()[0] == "rejected" and verified["label"].isna().tolist() == [
+    assert verified["label"].tolist()[0] == "rejected"
+    assert verified["label"].isna().tolist() == [
         False,
         *[True] * 3,
     ]
@@ -219,10 +220,10 @@ def test_a_verifier_that_fails_or_babbles_is_counted_as_such(isolated_cache):
         ('{"problem": 1}', None, ""),
     ],
 )
-def test_a_verdict_is_read_in_any_spelling(own_cache, text, label, failure):
+def test_a_verdict_is_read_in_any_spelling(isolated_cache, text, label, failure):
     items = pd.DataFrame({"user": ["a"], "attribute": ["The user naps."]})
     histories = pd.DataFrame({"user": ["a"], "text": ["I nap."]})
-    row = extraction.verify(says("v", text), items, histories)[0].iloc[0]
+    row = extraction.verify(scripted_model("v", text), items, histories)[0].iloc[0]
     assert (row["label"] if label else None, row["failure"]) == (label, failure)
 
 
@@ -239,7 +240,7 @@ def test_a_rating_is_read(text, rating):
     assert reading.read_rating(text) == rating
 
 
-def test_merging_keeps_the_surest_of_like_attributes_within_a_user():
+def test_merging_keeps_the_most_confident_of_similar_attributes_per_user():
     bakes = "The user bakes two rye loaves every Saturday morning."
     texts = [bakes, bakes.replace("rye", "rye bread"), "The user plays chess.", bakes]
     found = pd.DataFrame(
@@ -255,36 +256,34 @@ def test_thresholds_come_from_other_folds_and_beta_weights_recall():
     scores = labels * 0.3 + np.random.default_rng(0).random(60)
     strict, broad = (classifiers.decide(scores, labels, folds, beta) for beta in (0.2, 5))
     assert broad[labels == 1].mean() > strict[labels == 1].mean() and broad.mean() > strict.mean()
-    # A fold's own labels do not move its decisions.
+    # A fold's own labels do not change its decisions.
     other = np.where(folds == 0, 1 - labels, labels)
     decided = [classifiers.decide(scores, truth, folds)[folds == 0] for truth in (labels, other)]
     assert (decided[0] == decided[1]).all()
 
 
-def test_flags_of_people_a_classifier_and_the_extractor_itself():
+def test_flags_come_from_people_a_classifier_and_the_extractor():
     items, judgments = load_judgments("extraction", "demo")
-    said = judgments.assign(label=judgments["label"].isin(extraction.PROBLEMATIC).astype(int))
-    said = said[said["user"] != "u01"]  # whom nobody judged
-    flags = classifiers.flags(items, said, beta=2)
+    flagged = judgments.assign(label=judgments["label"].isin(extraction.PROBLEMATIC).astype(int))
+    flagged = flagged[flagged["user"] != "u01"]  # judged by nobody
+    flags = classifiers.flags(items, flagged, beta=2)
     assert list(flags) == ["human_majority", "trained verifier", "own confidence"]
-    assert (
-        flags.index.equals(items.index)
-        and (flags.isna().all(axis=1) == (items["user"] == "u01")).all()
-    )
+    assert flags.index.equals(items.index)
+    assert (flags.isna().all(axis=1) == (items["user"] == "u01")).all()
     # Of three.
-    votes = items.join(said.groupby(["user", "item"])["label"].median(), on=["user", "item"])[
+    votes = items.join(flagged.groupby(["user", "item"])["label"].median(), on=["user", "item"])[
         "label"
     ]
     pd.testing.assert_series_equal(flags["human_majority"], votes, check_names=False)
     yes = flags["human_majority"] == 1
     assert flags["trained verifier"][yes].mean() > flags["trained verifier"][~yes].mean()
-    assert list(classifiers.flags(items.assign(confidence=np.nan), said)) == [
+    assert list(classifiers.flags(items.assign(confidence=np.nan), flagged)) == [
         "human_majority",
         "trained verifier",
     ]
 
 
-def test_contrasts_of_sources_and_at_equal_length_where_it_is_known():
+def test_sources_are_compared_also_at_equal_length_if_known():
     items, judgments = load_judgments("extraction", "demo")
     judgments = judgments.merge(items[["user", "item", "dataset", "turns"]])
     found = extraction.contrasts(judgments)["contrast"].tolist()
@@ -293,7 +292,7 @@ def test_contrasts_of_sources_and_at_equal_length_where_it_is_known():
     assert extraction.contrasts(judgments.assign(turns=0))["contrast"].tolist() == each
 
 
-def test_t14_hedging_raises_acceptance_but_not_use():
+def test_t14_hedging_raises_acceptance_but_not_usefulness():
     items, judgments = load_judgments("extraction", "demo")
     items["flagged"] = items["attribute"].map(conversations.kind) != "supported"
     nothing = pd.Series(None, items.index[items["flagged"]], dtype=object)
@@ -316,7 +315,7 @@ def test_t14_hedging_raises_acceptance_but_not_use():
     assert values.loc["identifies"].between(0.6, 1).all()
 
 
-def test_the_simulator_and_the_pipeline_make_the_items_of_the_demo(isolated_cache):
+def test_simulator_and_pipeline_reproduce_the_demo_items(isolated_cache):
     lm = conversations.Simulator()
     found, outputs = extraction.extract(lm, load_histories("demo"))
     merged = extraction.merge(found[found["confidence"] >= extraction.CONFIDENCE])
@@ -361,19 +360,19 @@ def test_adjusted_difference_is_the_marginal_effect_of_a_logistic_model():
     row = gap.adjusted_difference(table, [True], ["length"]).iloc[0]
     assert row["estimate"] == pytest.approx(100 * (sides[0] - sides[1]), abs=1.5)
     assert row["ci_low"] < row["estimate"] < row["ci_high"]
-    # What length explains.
+    # The part that length explains.
     assert gap.proportion_difference(table, [True])["estimate"][0] > row["estimate"] + 10
     with pytest.raises(UserError, match="cannot be told apart"):
         gap.adjusted_difference(table.assign(length=1.0), [True], ["length"])
 
 
-def test_means_of_shares_are_wilson_at_the_effective_size():
+def test_interval_of_mean_shares_is_wilson_with_the_effective_sample_size():
     table = pd.DataFrame({"user": np.arange(100), "side": "a", "hit": np.arange(100) < 20})
     row = gap.means(table, "hit", ["side"], cluster="user").iloc[0]
-    # Wilson of 20 in 100.
+    # Wilson's interval of 20 in 100.
     assert (row["ci_low"], row["ci_high"]) == pytest.approx((0.133, 0.289), abs=0.01)
     doubled = gap.means(pd.concat([table, table]), "hit", ["side"], cluster="user").iloc[0]
-    # The same people twice add nothing.
+    # Duplicating the same people adds no information.
     assert doubled["ci_low"] == pytest.approx(row["ci_low"], abs=1e-6)
     none = gap.means(table.assign(hit=False), "hit", ["side"], cluster="user").iloc[0]
     assert none["ci_low"] < 1e-9 and 0.02 < none["ci_high"] < 0.06
@@ -384,7 +383,9 @@ def test_means_of_shares_are_wilson_at_the_effective_size():
 
 
 def test_histories_stay_with_their_users(tmp_path):
-    """Whoever has attributes that nobody judged, no attributes, or no conversations."""
+    """Also for users whose attributes nobody judged, without attributes, or without
+    conversations.
+    """
     talks = {"a": "I nap.", "b": "I run.", "c": "I bake.", "d": None, "e": "I sing."}
     records = [
         ITEM
@@ -393,28 +394,30 @@ def test_histories_stay_with_their_users(tmp_path):
         | {"merged_attributes": [] if user == "a" else [ATTRIBUTE | {"attribute": f"{user}."}]}
         for number, (user, text) in enumerate(talks.items())
     ]
-    said = [SAID | {"index": index, "attr_judgments": [{"judgment": "ok"}]} for index in (2, 3, 4)]
-    write_jsonl(tmp_path, task4_items=records, one_task4=said)
+    judged = [
+        SAID | {"index": index, "attr_judgments": [{"judgment": "ok"}]} for index in (2, 3, 4)
+    ]
+    write_jsonl(tmp_path, task4_items=records, one_task4=judged)
     items, _ = load_judgments("extraction", tmp_path)
     histories = load_histories(tmp_path)
-    told = items.merge(histories)[["attribute", "text"]].to_numpy().tolist()
-    assert told == [["c.", "USER: I bake."], ["e.", "USER: I sing."]]
-    # Not another's in the place of what is not there.
+    joined = items.merge(histories)[["attribute", "text"]].to_numpy().tolist()
+    assert joined == [["c.", "USER: I bake."], ["e.", "USER: I sing."]]
+    # Missing histories are not replaced by those of another user.
     none = pd.Series(dtype=object)
     for ask in (extraction.requests, lambda _, *given: remedies.profiles(given[0], none, given[1])):
         with pytest.raises(UserError, match=r"no conversations of user 'u03': add them"):
             ask("verify", items, histories)
 
 
-def test_one_index_of_two_users_is_told(tmp_path):
-    """Files that each count from 0: what was said of one user was taken for said of the other."""
+def test_one_index_for_two_users_is_an_error(tmp_path):
+    """Files that each count from 0 attributed attributes of one user to another."""
     write_jsonl(tmp_path, a_items=[ITEM | {"conversations": []}], one_task4=[SAID])
     write_jsonl(tmp_path, b_items=[ITEM | {"user_id": "b", "conversations": []}])
     with pytest.raises(UserError, match=r"b_items.jsonl, row 1: an earlier item has its item_ind"):
         load_judgments("extraction", tmp_path)
 
 
-def test_adjusted_difference_of_what_does_not_vary_or_of_one_user_is_not_certain():
+def test_adjusted_difference_of_constant_labels_or_one_user_is_uncertain():
     """It was 0 ± 0.000 points, and ± 55,000."""
     rows = [(side, f"{side}{user}", user + k, "ok") for side in ("real", "synthetic")
             for user in range(6) for k in range(4)]  # fmt: skip
@@ -425,8 +428,8 @@ def test_adjusted_difference_of_what_does_not_vary_or_of_one_user_is_not_certain
     assert row[limits].equals(plain[limits]) and row["ci_high"] > 30
     assert row["contrast"] == "real − synthetic, at equal length"
     one = table[(table["source"] == "real") | (table["user"] == "synthetic0")]
-    said = one.assign(label=np.where(one["length"] % 2, "bad", "ok"))
+    labelled = one.assign(label=np.where(one["length"] % 2, "bad", "ok"))
     with pytest.raises(UserError, match=r"two or more users each, there are \[6, 1\]"):
-        gap.adjusted_difference(said, ["bad"], ["length"])
+        gap.adjusted_difference(labelled, ["bad"], ["length"])
     with pytest.raises(UserError, match="judgments lack the column 'dataset'"):
         extraction.contrasts(table)

@@ -1,5 +1,5 @@
-"""One registry of tasks: a sixth is one file, and an unknown one is an error, never a NaN. A fourth
-paper is a folder.
+"""The task registry: a new task is one file, an unknown one an error, never NaN; a new paper is a
+folder.
 """
 
 import importlib
@@ -55,7 +55,7 @@ TASK = Task(
 )
 '''
 
-#: What only a fourth paper has: a data set, of one row.
+#: A data set of one row that only the fourth paper has.
 FOURTH = """
 import pandas as pd
 
@@ -69,7 +69,7 @@ def load(folder):
 LOADERS = {"puns": load}
 """
 
-#: What is asked of the sixth task: everything that a run asks of a task; and of the fourth paper.
+#: Uses the sixth task as a run does, and the fourth paper.
 USE = """
 import json, sys
 from pathlib import Path
@@ -113,7 +113,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def with_a_sixth(tmp_path_factory):
-    """What the project does with one more file among its tasks, its prompts and its data."""
+    """Run code in the project with a sixth task, its prompts and its data."""
     root = tmp_path_factory.mktemp("project")
     here, lib = Path(personagap.__file__).parent, root / "lib" / "personagap"
     shutil.copytree(here, lib, ignore=shutil.ignore_patterns("__pycache__"))
@@ -142,7 +142,7 @@ def with_a_sixth(tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_a_sixth_task_is_one_file(with_a_sixth):
+def test_sixth_task_is_one_file(with_a_sixth):
     found = with_a_sixth
     assert found["tasks"] == [*tasks.TASKS, "claims"]
     assert found["utility"] == [*tasks.UTILITY, "claims"]
@@ -154,21 +154,21 @@ def test_a_sixth_task_is_one_file(with_a_sixth):
     assert found["traps"] == traps
 
 
-def test_a_fourth_paper_is_a_folder_that_brings_its_data_and_its_traps(with_a_sixth):
+def test_fourth_paper_is_a_folder_with_its_data_and_traps(with_a_sixth):
     assert "puns" in with_a_sixth["present"]
     page, notes = with_a_sixth["explained"]
     assert 'href="#W1"' in page and "Words mean two things." in notes
 
 
-def test_a_sixth_task_is_priced_with_its_data_and_without(with_a_sixth):
+def test_sixth_task_is_priced_with_and_without_its_data(with_a_sixth):
     request = Request(NOTEBOOK, {"data": "hub", "tasks": ["gsm8k"], "runs": 1})
     limit = request.parameters["items_per_task"] or np.inf
     askings = cost(request)["generations"] / min(limit, tasks.find("gsm8k").n_items)
     assert with_a_sixth["generations"] == [askings * 2, askings * min(limit, 120)]
 
 
-def test_the_tasks_keep_their_order_and_are_what_their_files_are_called():
-    """Results depend on the order: random numbers are drawn task by task."""
+def test_tasks_have_a_fixed_order_and_the_names_of_their_files():
+    """Results depend on the order, as random numbers are drawn task by task."""
     assert list(tasks.TASKS)[:5] == ["mmlu", "gsm8k", "mbpp", "do_not_answer", "strongreject"]
     assert {*tasks.UTILITY} | {*tasks.SAFETY} == {*tasks.TASKS}
     for name, task in tasks.TASKS.items():
@@ -178,7 +178,7 @@ def test_the_tasks_keep_their_order_and_are_what_their_files_are_called():
     assert [name for name, task in tasks.TASKS.items() if task.programs] == ["mbpp"]
 
 
-def test_a_task_of_no_dimension_or_half_its_graders_is_refused():
+def test_incomplete_task_definition_is_refused():
     given = {**vars(tasks.find("gsm8k"))}
     with pytest.raises(ValueError, match="gsm8k: a dimension is one of utility, safety"):
         tasks.Task(**given | {"dimension": "speed"})
@@ -186,13 +186,13 @@ def test_a_task_of_no_dimension_or_half_its_graders_is_refused():
         tasks.Task(**given | {"graders": {"paper": given["graders"]["paper"]}})
 
 
-def test_a_task_that_the_hub_lacks_is_absent_there():
+def test_task_without_a_hub_data_set_is_absent_there():
     ours = tasks.Task(**{**vars(tasks.find("gsm8k"))} | {"hub": None})
     assert read(ours, "hub") is None and len(read(ours, "demo")) == 64
 
 
 def _unknown():
-    """An item of a task that is not there, and an answer and a score of it."""
+    """An item, an answer and a score of an unknown task."""
     items = datasets.load("gsm8k", items_per_task=1).assign(task="chess")
     cell = {"model": "m", "persona": "none", "template": "paper", "run": 0}
     answers = items[["task", "item"]].assign(text="18", finish_reason="stop", **cell)
@@ -221,13 +221,13 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("where", UNKNOWN)
-def test_an_unknown_task_is_an_error_everywhere(where):
-    told = "^unknown task 'chess': choose from mmlu, gsm8k, mbpp, do_not_answer, strongreject"
-    with pytest.raises(UserError, match=told):
+def test_unknown_task_is_an_error_everywhere(where):
+    message = "^unknown task 'chess': choose from mmlu, gsm8k, mbpp, do_not_answer, strongreject"
+    with pytest.raises(UserError, match=message):
         UNKNOWN[where](*_unknown())
 
 
-def test_a_score_without_a_task_has_no_dimension():
+def test_score_without_a_task_has_no_dimension():
     scores = pd.DataFrame({"task": ["mmlu", None], "item": ["1", "2"], "score": 1.0})
     with pytest.raises(UserError, match="unknown task nan"):
         tasks.by_dimension(scores)

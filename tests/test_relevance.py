@@ -1,6 +1,4 @@
-"""Relevance judgments: the loader, the simulated raters, retrieval, and the numbers of the real
-data.
-"""
+"""Relevance judgments: loading, simulated raters, retrieval, and the numbers of the real data."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -49,15 +47,15 @@ def folder_with(tmp_path, text):
         (HEADER.encode() + ROW.replace("naps", "sié").encode("latin-1"), "not UTF-8"),
     ],
 )
-def test_bad_files_give_one_line_that_says_where(tmp_path, text, message):
+def test_invalid_file_is_a_one_line_error_with_its_place(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as error:
         load_relevance(folder_with(tmp_path, text))
     line = str(error.value)
     assert "relevance_judgments_mine.csv" in line and "\n" not in line and "ann" not in line
 
 
-def test_labels_that_pandas_wrote_beside_gaps_are_whole_numbers(tmp_path):
-    """A column of 0 and 1 with a gap is one of floats, and its file has 0.0 and 1.0."""
+def test_float_labels_written_by_pandas_are_read_as_integers(tmp_path):
+    """A column of 0 and 1 with a gap is of type float, and its file has 0.0 and 1.0."""
     rows = [ROW.replace("1,", f"{prompt},", 1) for prompt in range(3)]
     for ones, zeros in (("true", "no"), ("1.0", "0.0")):
         text = HEADER + "".join(rows).replace("true", ones).replace("no\n", f"{zeros}\n")
@@ -66,11 +64,11 @@ def test_labels_that_pandas_wrote_beside_gaps_are_whole_numbers(tmp_path):
         assert judgments["label"].tolist() == [1, 1, 1, 1, 0, 0, 0]
 
 
-def test_a_majority_that_is_not_given_is_counted(tmp_path):
+def test_missing_majority_is_computed(tmp_path):
     people = HEADER.replace("human_majority", "Human_a,human_b,HUMAN_c")
     rows = "".join(ROW.replace("1,", f"{i},", 1) for i in range(3))
-    said = people + rows.replace("true,no", "{},yes").format("1,0,1", "1,0,", "no,no,yes")
-    _, judgments = load_relevance(folder_with(tmp_path, said))
+    text = people + rows.replace("true,no", "{},yes").format("1,0,1", "1,0,", "no,no,yes")
+    _, judgments = load_relevance(folder_with(tmp_path, text))
     gold = judgments[judgments["rater"] == "human_majority"]
     assert gold["label"].tolist() == [1, 0, 0] and set(gold["rater_kind"]) == {"human"}
     assert (judgments["rater_kind"] == "human").sum() == 3 + 8
@@ -80,7 +78,7 @@ def test_a_majority_that_is_not_given_is_counted(tmp_path):
     assert len(gold) == 2
 
 
-def test_attributes_without_words_are_told():
+def test_attributes_without_words_are_reported():
     pairs = pd.DataFrame({"prompt_text": ["?", "!"], "attribute": ["…", "the"]})
     with pytest.raises(UserError, match=r"retrieval by words .*: give attributes with words"):
         attributes.retrieval_scores(pairs)
@@ -90,7 +88,7 @@ def test_attributes_without_words_are_told():
 
 
 @pytest.mark.parametrize(
-    ("prompts", "said"),
+    ("prompts", "texts"),
     [
         (["爬山要带什么?", "怎样学钢琴更快?"], ["喜欢在周末去爬山", "晚上常常弹钢琴"]),
         (
@@ -101,23 +99,23 @@ def test_attributes_without_words_are_told():
         (["What for climbing?", "How to learn piano?"], ["climbing, weekends", "plays the piano"]),
     ],
 )
-def test_words_are_found_in_scripts_without_spaces(prompts, said):
-    rows = [(prompt, text) for prompt in prompts for text in said]
+def test_words_are_found_in_scripts_without_spaces(prompts, texts):
+    rows = [(prompt, text) for prompt in prompts for text in texts]
     pairs = pd.DataFrame(rows, columns=["prompt_text", "attribute"])
     scored = attributes.retrieval_scores(pairs)
     for rater in ("bm25", "tfidf"):
         scores = scored.loc[scored["rater"] == rater, "label"].to_numpy().reshape(2, 2)
         assert scores.argmax(axis=1).tolist() == [0, 1]
-    near = embed(prompts, known=said) @ embed(said).T
+    near = embed(prompts, known=texts) @ embed(texts).T
     assert near.argmax(axis=1).tolist() == [0, 1]
 
 
-def test_no_file(tmp_path):
+def test_missing_file_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"no relevance_judgments\*\.csv"):
         load_relevance(tmp_path)
 
 
-def test_loader_hides_users_and_leaves_out_what_was_not_judged(tmp_path):
+def test_loader_hides_users_and_drops_unjudged_items(tmp_path):
     other = ROW.replace("ann", "bob").replace("true,no", "0,").replace("1,", "2,", 1)
     pairs, judgments = load_relevance(folder_with(tmp_path, HEADER + ROW + other))
     assert pairs["user"].tolist() == ["u01", "u02"] and pairs.attrs["sources"][0]["rows"] == 2
@@ -129,7 +127,7 @@ def test_loader_hides_users_and_leaves_out_what_was_not_judged(tmp_path):
     ]
 
 
-def test_planted_values_are_those_of_many_simulations():
+def test_planted_values_equal_the_mean_of_many_simulations():
     planted = planted_relevance().set_index(["rater", "metric"])["planted"]
     labels = pd.concat([relevance_judgments(seed) for seed in range(40)])
     gold = labels["human_majority"]
@@ -142,17 +140,17 @@ def test_planted_values_are_those_of_many_simulations():
         )
 
 
-def test_demo_recovers_what_was_planted(demo_relevance):
+def test_demo_recovers_planted_values(demo_relevance):
     table = truth("relevance", demo_relevance.metrics, demo_relevance.means)
     assert len(table) == 3 * len(gap.METRICS) + 1 and table["covered"].mean() >= 0.9
 
 
-def test_a_truth_behind_people_and_a_person_left_out_recover_what_was_planted(demo_relevance):
+def test_latent_truth_and_leave_one_out_recover_planted_values(demo_relevance):
     judgments, quick = demo_relevance.judgments, {"n_bootstrap": 200}
     latent = gap.latent_truth(judgments, **quick)
     replacement = gap.alternative_annotator_test(judgments, **quick)
     found = truth("relevance", replacement, latent)
-    # Of three judges three metrics and the advantage; of three people two; and the prevalence.
+    # Three judges × (three metrics, advantage), three people × two, and the prevalence.
     assert len(found) == 3 * 4 + 3 * 2 + 1 and found["covered"].mean() >= 0.8
     assert found["difference"].abs().max() < 0.08
     gold = judgments[judgments["rater"] == "human_majority"].sample(frac=0.25, random_state=0)
@@ -163,12 +161,11 @@ def test_a_truth_behind_people_and_a_person_left_out_recover_what_was_planted(de
         **quick,
     )
     answers = recentering.verdicts.stand_in(replacement, latent, few)["answer"]
-    assert (
-        "judge_broad list-wise: " in answers[0] and "of 3 (advantage probability 0." in answers[0]
-    )
+    assert "judge_broad list-wise: " in answers[0]
+    assert "of 3 (advantage probability 0." in answers[0]
     assert answers[1].count("judge_") == 3 and "with judge_strict 1." in answers[2]
     assert recentering.verdicts.stand_in(None).empty
-    # Without a seed, too, the same labels are taken for the few.
+    # Without a seed the same few labels are selected too.
     tables = [recentering.judges.stand_in(judgments, "human_majority", **quick) for _ in range(2)]
     pd.testing.assert_frame_equal(tables[0][2], tables[1][2])
 
@@ -190,22 +187,20 @@ def test_retrieval_prefers_shared_words_and_ignores_stop_words():
     scores = attributes.retrieval_scores(pairs)
     assert scores.groupby("rater")["label"].apply(np.argmax).tolist() == [1, 1]
     top = attributes.select_top(scores, [1])
-    assert (
-        top["rater"].unique().tolist() == ["bm25_top1", "tfidf_top1"]
-        and top["label"].tolist() == [0, 1, 0] * 2
-    )
+    assert top["rater"].unique().tolist() == ["bm25_top1", "tfidf_top1"]
+    assert top["label"].tolist() == [0, 1, 0] * 2
     silent = attributes.retrieval_scores(pairs.assign(prompt_text="How do you do?"))
     assert (silent["label"] == 0).all()
 
 
-def test_embeddings_that_are_not_there_are_a_clear_error(tmp_path):
+def test_unavailable_embeddings_are_a_user_error(tmp_path):
     pairs, _ = load_relevance("demo")
     with pytest.raises(UserError, match="sentence-transformers"):
         attributes.retrieval_scores(pairs.head(), embeddings=str(tmp_path / "nothing"))
 
 
 def bakers(text):
-    """Yes to what mentions bread, "perhaps" to naps."""
+    """Answer yes to what mentions bread, "perhaps" to naps."""
     lines = [line.partition(". ") for line in text.splitlines() if ". The user" in line]
     if lines:
         yes = [number for number, _, attribute in lines if "bread" in attribute]
@@ -215,31 +210,38 @@ def bakers(text):
     return f"**Answer: {'YES' if 'bread' in text else 'no'}**"
 
 
-def test_judging_one_at_a_time_and_list_wise(isolated_cache):
-    said = ["The user naps.", "The user bakes bread.", "The user sails.", "The user sells bread."]
+def test_model_judges_one_at_a_time_and_list_wise(isolated_cache):
+    texts = [
+        "The user naps.",
+        "The user bakes bread.",
+        "The user sails.",
+        "The user sells bread.",
+    ]
     pairs = pd.DataFrame(
-        {"user": ["a", "a", "b", "b"], "item": [0, 1, 0, 1], "prompt": "p", "attribute": said}
+        {"user": ["a", "a", "b", "b"], "item": [0, 1, 0, 1], "prompt": "p", "attribute": texts}
     )
     pairs = pairs.assign(prompt_text="What {now}?")
     lm = FakeModel("scripted", bakers)
     single, counts = attributes.judge(lm, pairs)
     assert single["label"].tolist() == [1, 0, 1] and counts.iloc[0].tolist() == ["scripted", 4, 1]
     listed, counts = attributes.judge(lm, pairs, "list")
-    assert listed["label"].tolist() == [0, 1, 0, 1] and counts.iloc[0].tolist() == [
+    assert listed["label"].tolist() == [0, 1, 0, 1]
+    assert counts.iloc[0].tolist() == [
         "scripted_list",
         1,
         0,
     ]
-    assert set(listed["rater"]) == {"scripted_list"} and list(listed["user"]) == [
+    assert set(listed["rater"]) == {"scripted_list"}
+    assert list(listed["user"]) == [
         "a",
         "a",
         "b",
         "b",
     ]
     assert len(lm.asked) == 5 and all("What {now}?" in text for text in lm.asked)
-    assert lm.asked[-1].index(said[0]) > lm.asked[-1].index(said[2])  # shuffled
+    assert lm.asked[-1].index(texts[0]) > lm.asked[-1].index(texts[2])  # shuffled
     attributes.judge(lm, pairs)
-    assert len(lm.asked) == 5  # the store holds them
+    assert len(lm.asked) == 5  # now read from the store
     with pytest.raises(UserError, match="mode 'both'"):
         attributes.judge(lm, pairs, "both")
 
@@ -261,7 +263,7 @@ def test_judging_one_at_a_time_and_list_wise(isolated_cache):
         ("Answer: NO\n\nExplanation: yes would be right if", 0), ("So no change is needed", None),
     ],
 )  # fmt: skip
-def test_an_answer_of_one_attribute_is_read(text, label):
+def test_answer_about_one_attribute_is_parsed(text, label):
     assert attributes.read_answer(text) == (None if label is None else [label])
 
 
@@ -280,21 +282,20 @@ def test_an_answer_of_one_attribute_is_read(text, label):
         ("Answer:\n2. The user has 3 dogs\n5. The user rows", [2, 5]), ("\\boxed{1, 3}", [1, 3]),
     ],
 )  # fmt: skip
-def test_an_answer_of_a_page_is_read(text, chosen):
+def test_answer_of_a_page_is_parsed(text, chosen):
     labels = None if chosen is None else [int(number in chosen) for number in range(1, 6)]
     assert attributes.read_answer(text, 5, "list") == labels
 
 
-def test_the_demo_model_can_be_asked_and_says_nothing_readable(demo_lm, isolated_cache):
+def test_demo_model_can_be_asked_but_gives_no_parsable_answer(demo_lm, isolated_cache):
     pairs, _ = load_relevance("demo")
     for mode, requests in {"single": 30, "list": pairs["prompt"].head(30).nunique()}.items():
         judged, counts = attributes.judge(demo_lm, pairs.head(30), mode, max_tokens=4)
-        assert judged.empty and counts[["requests", "unreadable"]].to_numpy().tolist() == [
-            [requests, requests]
-        ]
+        assert judged.empty
+        assert counts[["requests", "unreadable"]].to_numpy().tolist() == [[requests, requests]]
 
 
-def test_verdict_is_one_sentence_per_question(demo_relevance):
+def test_verdict_has_one_sentence_per_question(demo_relevance):
     pairs, judgments = demo_relevance.pairs, demo_relevance.judgments
     gold = judgments[judgments["rater"] == "human_majority"]
     others = ("judge_strict", "judge_broad_list", "select_all")
@@ -317,16 +318,16 @@ def test_verdict_is_one_sentence_per_question(demo_relevance):
     answer = table["Which is better, judge_broad or judge_strict?"]
     assert answer.startswith("judge_strict is better")
     assert not table.str.contains("nan").any()
-    # A p-value that is told is the one that a table holds, and its family is named.
-    told = compared[compared["metric"] == "f1"].iloc[0]
-    assert f"p = {told['p_adjusted']:.3f}" in answer or "p < 0.001" in answer
+    # The reported p-value is in a table, and its family is named.
+    row = compared[compared["metric"] == "f1"].iloc[0]
+    assert f"p = {row['p_adjusted']:.3f}" in answer or "p < 0.001" in answer
     assert "Holm over 3 tests of F1" in answer
-    said = " ".join([*table.index, *table])
-    assert not any(name in said for name in ("tfidf", "bm25", "_list", "select_all"))
-    assert "judge_broad list-wise" in said and "TF-IDF 0." in said
+    text = " ".join([*table.index, *table])
+    assert not any(name in text for name in ("tfidf", "bm25", "_list", "select_all"))
+    assert "judge_broad list-wise" in text and "TF-IDF 0." in text
 
 
-def test_real_judgments_to_four_digits(real_data):
+def test_real_judgments_give_the_published_numbers_to_four_digits(real_data):
     _, judgments = load_relevance(real_data)
     table = wide(gap.relevance_metrics(judgments)).set_index("rater")
     metrics = ["prevalence", "yes_rate", "precision", "recall", "f1", "kappa"]
@@ -339,13 +340,13 @@ def test_real_judgments_to_four_digits(real_data):
     assert round(table.loc["select_all", "f1"], 3) == 0.308
 
 
-def test_a_model_is_held_against_itself_list_wise_and_against_no_other():
+def test_list_wise_judge_is_compared_only_with_itself():
     contrasts = ["a − b", "a − a_list", "b − a_list", "a_list − select_all", "b − b_list"]
     found = judges.list_wise(pd.DataFrame({"contrast": contrasts}))
     assert found["contrast"].tolist() == ["a − a_list", "b − b_list"]
 
 
-def test_dots_that_cover_each_other_are_said_to_be_equal():
+def test_overlapping_dots_are_labelled_as_equal():
     pairs, judgments = load_relevance()
     selected = attributes.select_top(attributes.retrieval_scores(pairs), [5])
     twin = selected[selected["rater"] == "bm25_top5"].assign(rater="twin")
@@ -355,7 +356,7 @@ def test_dots_that_cover_each_other_are_said_to_be_equal():
     plt.close("all")
 
 
-def test_what_judges_and_classifiers_cannot_do_is_told_in_a_line(demo_relevance):
+def test_invalid_judge_or_classifier_is_a_one_line_error(demo_relevance):
     judgments, texts, folds = demo_relevance.judgments, ["a b", "c d"] * 6, np.arange(12) % 3
     people = judgments[judgments["rater_kind"] == "human"]
     items = pd.DataFrame({"user": ["a"], "item": "0"})
@@ -371,6 +372,6 @@ def test_what_judges_and_classifiers_cannot_do_is_told_in_a_line(demo_relevance)
         ),
         "pairs lack the column 'prompt_text'": lambda: attributes.retrieval_scores(items),
     }
-    for told, call in wrong.items():
-        with pytest.raises(UserError, match=told):
+    for message, call in wrong.items():
+        with pytest.raises(UserError, match=message):
             call()

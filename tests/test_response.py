@@ -1,4 +1,4 @@
-"""Stages 2 and 3 in the annotation tool's layouts, ratings and what moves them, learned rewards,
+"""Stages 2 and 3, relevance and response: file layouts, ratings, their predictors, learned rewards,
 the gap figure.
 """
 
@@ -48,29 +48,31 @@ RESPONSE = {
 RATED = {"task": "6", "index": 0, "annotator": "p1", "ratings": {"Naps.": 5}}
 
 
-def test_t18_t21_relevance_in_the_tools_layout(tmp_path):
+def test_t18_t21_tool_layout_of_relevance_is_read(tmp_path):
     write_jsonl(tmp_path, task5_items=[PAIR], judge=[MODEL], task6_items=[RESPONSE])
-    # No human annotations: the majority is what stage 3 states.
+    # Without human annotations the majority is that stated in stage 3.
     _, judgments = load_relevance(tmp_path)
     labels = judgments.pivot(index="item", columns="rater", values="label")
-    assert labels["judge"].tolist() == [1, 0, 0]  # of two equal texts each keeps its own label
+    assert labels["judge"].tolist() == [1, 0, 0]  # equal texts keep their own labels
     assert labels["human_majority"].tolist() == [1, 0, 1]
-    said = [{"task": "5", "annotator": name, "user_id": "x9", "prompt_index": 3} for name in "abc"]
-    half = [JUDGED[0] | {"relevant": None}, *JUDGED[1:]]  # the first left open by all
-    write_jsonl(tmp_path, human=[one | {"relevance_judgments": half} for one in said])
+    annotations = [
+        {"task": "5", "annotator": name, "user_id": "x9", "prompt_index": 3} for name in "abc"
+    ]
+    half = [JUDGED[0] | {"relevant": None}, *JUDGED[1:]]  # the first is left undecided by all
+    write_jsonl(tmp_path, human=[one | {"relevance_judgments": half} for one in annotations])
     items, judgments = load_judgments("relevance", tmp_path)
     labels = judgments.pivot(index="item", columns="rater", values="label")
     assert {"human_01", "human_02", "human_03", "human_majority", "judge"} == set(labels)
     assert labels["human_majority"].isna().tolist() == [True, False, False]
     assert items["user"].eq("u01").all() and items["prompt_text"].eq("What now?").all()
-    # Written by another tool, as texts: their majority is that of their words.
+    # Labels that another tool wrote as strings have a majority too.
     words = [each | {"relevant": "Yes" if each["relevant"] else "no"} for each in JUDGED]
-    write_jsonl(tmp_path, human=[one | {"relevance_judgments": words} for one in said])
+    write_jsonl(tmp_path, human=[one | {"relevance_judgments": words} for one in annotations])
     labels = load_relevance(tmp_path)[1].pivot(index="item", columns="rater", values="label")
     assert labels["human_majority"].tolist() == labels["human_01"].tolist() == [1, 0, 0]
 
 
-def test_t11_ratings_are_turned_so_that_more_means_personalized(tmp_path):
+def test_t11_ratings_are_oriented_so_that_more_is_more_personalized(tmp_path):
     write_jsonl(
         tmp_path,
         task6_items=[RESPONSE],
@@ -81,7 +83,7 @@ def test_t11_ratings_are_turned_so_that_more_means_personalized(tmp_path):
     assert items[["item", "attribute"]].to_numpy().tolist() == [["g/0", "Naps."]]
     shown = judgments[["rater", "label", "personalized_first"]].to_numpy().tolist()
     assert shown == [["human_01", 5, False], ["human_02", 1, True]]
-    # As numbers that another tool wrote they are turned, too.
+    # Numeric ratings of another tool are reversed too.
     for first, rating in (("true", 5), (True, "5"), (1, 5.0)):
         other = {"personalized_first": first, "ratings": {"Naps.": rating}}
         write_jsonl(tmp_path, p1=[RATED | other], p2=[RATED | {"annotator": "p2"}])
@@ -103,7 +105,7 @@ def rated():
     return items, features, table.assign(second=1 - table["personalized_first"].astype(int))
 
 
-def test_demo_is_what_the_simulator_writes_and_recovers_what_it_planted(rated):
+def test_demo_equals_the_simulator_and_recovers_planted_effects(rated):
     _, features, table = rated
     drawn = draw_ratings(rated_pairs())
     assert (
@@ -119,7 +121,7 @@ def test_demo_is_what_the_simulator_writes_and_recovers_what_it_planted(rated):
         "answer"
     ]
     assert not answers.str.contains("nan").any()
-    key = ["user", "prompt", "item"]  # for a model: least squares of its excess over people
+    key = ["user", "prompt", "item"]  # for a model: least squares of its difference to people
     people = table[table["rater_kind"] == "human"].groupby(key)["label"].mean().rename("people")
     mine = table[table["rater"] == "judge_terse"].join(people, on=key)
     fit = OLS(mine["label"] - mine["people"], mine[EFFECTS].assign(one=1.0)).fit()
@@ -127,7 +129,7 @@ def test_demo_is_what_the_simulator_writes_and_recovers_what_it_planted(rated):
         fit.params[:3].tolist()
     )
     fixed = gap.rating_effects(table.assign(second=1), EFFECTS)
-    # A position that never varies has no effect to show.
+    # A constant position has no effect estimate.
     assert set(fixed["metric"]) == {"mention", "log2_length"}
     assert (features["mention"] == rated_pairs()["mention"]).mean() > 0.95
 
@@ -160,14 +162,14 @@ def test_intervals_of_rating_effects_cover():
     assert 0.91 < np.mean(hits) <= 0.99
 
 
-def test_learned_reward_is_repeatable_and_finds_a_signal_in_unseen_users():
+def test_learned_reward_is_repeatable_and_generalises_to_new_users():
     rng = np.random.default_rng(0)
     x = pd.DataFrame(rng.normal(size=(200, 5)))
     users = np.repeat(np.arange(40), 5).tolist()
     y = x[0].to_numpy() + rng.normal(size=200)
     first, again = (reward.nested_ridge(x, y, users) for _ in range(2))
     assert (first == again).all() and np.corrcoef(first, y)[0, 1] > 0.5
-    # Nothing but who rates: a random split knows it, unseen users do not (R7).
+    # Depends only on the rater: a random split leaks it, unseen users do not (R7).
     own = np.repeat(rng.normal(size=40), 5)
     identity = pd.DataFrame(np.eye(40)[users])
     held_out, leaking = (
@@ -176,7 +178,7 @@ def test_learned_reward_is_repeatable_and_finds_a_signal_in_unseen_users():
     assert np.corrcoef(leaking, own)[0, 1] > 0.8 > 0.3 > np.corrcoef(held_out, own)[0, 1]
 
 
-def test_learned_reward_of_few_words_or_users():
+def test_learned_reward_with_few_words_or_users():
     texts = {"prompt_text": "Cook?", "attribute": "bees", "generic": "", "personalized": "Honey."}
     x = reward.features(pd.DataFrame([texts, texts | {"attribute": "tea"}]))
     assert np.isfinite(x).all(axis=None) and x["log2_length"].tolist() == [0, 0]
@@ -189,18 +191,18 @@ def test_learned_reward_of_few_words_or_users():
     reward.nested_ridge(pd.DataFrame(rng.normal(size=(28, 2))), np.array(groups), groups)
 
 
-def test_mentions_and_lengths_of_scripts_without_spaces():
+def test_mentions_and_lengths_in_scripts_without_spaces():
     texts = {"prompt_text": "周末做什么?", "attribute": "喜欢爬山", "generic": "读书看报"}
-    said = [
+    texts_and_attributes = [
         {"personalized": "你喜欢爬山,去爬山吧。"},
         {"attribute": "弹琴", "personalized": "读书看报。"},
     ]
-    x = reward.features(pd.DataFrame([texts | each for each in said]))
+    x = reward.features(pd.DataFrame([texts | each for each in texts_and_attributes]))
     assert x["mention"].tolist() == [1, 0]
     assert np.allclose(x["log2_length"], np.log2([9 / 4, 4 / 4]))
 
 
-def test_learned_reward_leaves_out_what_nobody_rated(rated):
+def test_learned_reward_leaves_out_unrated_responses(rated):
     items, x, table = rated
     people = table[table["rater_kind"] == "human"]
     judged = reward.learned(items, people[people["item"] != items["item"][0]], x)
@@ -208,10 +210,8 @@ def test_learned_reward_leaves_out_what_nobody_rated(rated):
     ranks = wide(gap.judge_correlation(pd.concat([table, judged]), n_bootstrap=20)).set_index(
         "rater"
     )
-    assert (
-        ranks.loc["learned reward", "n"] == len(judged)
-        and ranks.loc["learned reward", "spearman"] > 0.1
-    )
+    assert ranks.loc["learned reward", "n"] == len(judged)
+    assert ranks.loc["learned reward", "spearman"] > 0.1
 
 
 def test_released_rewards_judge_pairs_and_score_each_response_once(rated, monkeypatch):
@@ -232,10 +232,10 @@ def test_released_rewards_judge_pairs_and_score_each_response_once(rated, monkey
     assert users.score_pairs(items, {}).empty
 
 
-def test_a_model_judges_in_both_orders_and_its_broken_ratings_are_counted(rated, isolated_cache):
+def test_model_judges_in_both_orders_and_malformed_ratings_are_counted(rated, isolated_cache):
     items = rated[0].head(4)
-    said = [json.dumps({"rating": rating}) for rating in (5, 5, 9)]
-    judgments, outputs = extraction.rate(scripted_model("j", *said, "hm"), items)
+    ratings = [json.dumps({"rating": rating}) for rating in (5, 5, 9)]
+    judgments, outputs = extraction.rate(scripted_model("j", *ratings, "hm"), items)
     assert judgments[["label", "personalized_first"]].to_numpy().tolist() == [[5, False], [1, True]]
     assert outputs.groupby("problem")["hit"].sum().to_dict() == {
         "invalid JSON": 1,
@@ -243,7 +243,7 @@ def test_a_model_judges_in_both_orders_and_its_broken_ratings_are_counted(rated,
     }
 
 
-def test_the_gap_figure_draws_what_was_run_and_says_what_was_not(rated):
+def test_gap_figure_shows_available_stages_and_names_missing_ones(rated):
     summary = gap.rating_summary(rated[2], ["user", "prompt", "generator"], n_bootstrap=50)
     _, judgments = load_relevance("demo")
     relevance = wide(gap.relevance_metrics(judgments, n_bootstrap=50))
@@ -259,7 +259,7 @@ def test_the_gap_figure_draws_what_was_run_and_says_what_was_not(rated):
 
 @pytest.mark.parametrize("beside", [False, True])
 def test_figures_of_shares_of_0_and_100_percent_are_drawn(beside):
-    """Also where rounding has put the end of an interval on the wrong side of its value."""
+    """Also where rounding puts the end of an interval on the wrong side of the estimate."""
     pairs = [(item, rater) for item in range(12) for rater in ("human_majority", "right", "wrong")]
     judgments = pd.DataFrame(pairs, columns=["item", "rater"]).assign(rater_kind="model")
     judgments["prompt"], yes = judgments["item"] // 3, judgments["item"] % 2
@@ -287,7 +287,7 @@ def test_figures_of_shares_of_0_and_100_percent_are_drawn(beside):
     plt.close(fig)
 
 
-def test_tables_of_other_stages_say_which_run_they_are_of(tmp_path):
+def test_tables_of_other_stages_name_their_run(tmp_path):
     for name, started, status in (
         ("old", "2025", "finished"),
         ("new", "2026", "finished"),
@@ -304,12 +304,13 @@ def test_tables_of_other_stages_say_which_run_they_are_of(tmp_path):
             "changed": {},
         }
         (folder / "run.json").write_text(json.dumps(facts))
-    mine = open_run(tmp_path / "recentering" / "3_response" / "mine")  # knows where the others lie
+    # The other runs lie beside it
+    mine = open_run(tmp_path / "recentering" / "3_response" / "mine")
     assert mine.latest_tables("1_extraction", "demo")["acceptance"].attrs["run"] == "new"
     assert mine.latest_tables("1_extraction", "mine") == {}
 
 
-def test_intervals_mark_the_null_and_the_ceiling():
+def test_figure_marks_the_null_and_the_ceiling():
     rows = pd.DataFrame(
         {"rater": ["a", "b"], "estimate": [0.2, 0.5], "ci_low": [0.1, 0.4], "ci_high": [0.3, 0.6]}
     )
@@ -320,5 +321,5 @@ def test_intervals_mark_the_null_and_the_ceiling():
     )
     assert [0, 0] in [list(line.get_xdata()) for line in ax.lines]
     assert [0.7, 0.8] in [list(line.get_xdata()) for line in ax.lines]
-    assert ax.xaxis.get_major_formatter()(0.25) == "25%"  # shares are told in percent
+    assert ax.xaxis.get_major_formatter()(0.25) == "25%"  # shares are shown in percent
     plt.close(fig)

@@ -1,4 +1,6 @@
-"""Prompts, and the graders of both protocols. Tests name the trap (S-number) they guard against."""
+"""Prompts and the graders of both protocols. Test names give the trap (S-number) that they guard
+against.
+"""
 
 import json
 
@@ -55,9 +57,7 @@ def reference(items, texts):
 
 
 def marks(items, texts, protocol="corrected", **arguments):
-    """(score, valid) of each text; None where the score is of an answer that could not be
-    extracted.
-    """
+    """(score, valid) of each text; None for the score of an answer that could not be extracted."""
     scores = tasks.grade(respond(items, texts), items, protocol, **arguments).sort_values("run")
     return [
         score if valid else None
@@ -66,10 +66,9 @@ def marks(items, texts, protocol="corrected", **arguments):
 
 
 # --- prompts
-# -----------------------------------------------------------------------------------------
 
 
-def test_prompts_hold_everything_the_item_says():
+def test_prompts_contain_every_field_of_the_item():
     items = datasets.load("all", items_per_task=3, graded=False)
     for item in items.itertuples():
         text = tasks.prompt(item)
@@ -83,7 +82,6 @@ def test_prompts_hold_everything_the_item_says():
 
 
 # --- MMLU
-# --------------------------------------------------------------------------------------------
 
 LETTERS = {
     "Therefore, the answer is (C).": "C",
@@ -154,13 +152,12 @@ def test_t6_ignorecase_letter_in_prose():
     assert marks(MMLU, texts) == [1, 1, 1, 1, None]
 
 
-def test_t6_paper_takes_the_first_statement_corrected_the_last():
+def test_t6_paper_takes_the_first_answer_and_corrected_the_last():
     texts = ["The answer is (A). No: the answer is (C)."]
     assert (marks(MMLU, texts, "paper"), marks(MMLU, texts)) == ([0], [1])
 
 
 # --- GSM8K
-# -------------------------------------------------------------------------------------------
 
 NUMBERS = {
     "Therefore, the answer is 18.": 18,
@@ -192,7 +189,7 @@ def test_corrected_number(text):
 
 
 def test_t4_labels_are_compared_as_numbers():
-    """The released code compares a float with text, so that nothing is ever right."""
+    """The released code compares a float with a string, which is never equal."""
     for protocol, right in [("corrected", 1), ("paper", 1), ("code", 0)]:
         assert marks(GSM8K, ["The answer is 18.0", "The answer is 19", "None"], protocol) == [
             right,
@@ -212,7 +209,6 @@ def test_t5_last_number_and_lost_sign():
 
 
 # --- MBPP
-# --------------------------------------------------------------------------------------------
 
 DOUBLE = "def f(n):\n    return n * 2"
 
@@ -244,8 +240,8 @@ def test_t7_fence_eats_digits_and_language_tags():
     assert marks(MBPP, [eaten, "no block"]) == [1, None]
 
 
-def test_t7_t20_paper_scores_the_share_of_asserts_corrected_all_or_nothing():
-    """The released accuracy line compares programs with 1, which is never equal; the text says per
+def test_t7_t20_paper_scores_the_share_of_asserts_and_corrected_all_or_nothing():
+    """The released code compares programs with 1, which is never equal; the paper says per
     assert.
     """
     texts = ["```python\ndef f(n): return n * 2 if n < 10 else 0\n```", f"```python\n{DOUBLE}\n```"]
@@ -254,14 +250,14 @@ def test_t7_t20_paper_scores_the_share_of_asserts_corrected_all_or_nothing():
     assert marks(MBPP, texts, "code") == [0, 0]
 
 
-def test_programs_cannot_cheat_the_grade():
+def test_programs_cannot_cheat_the_grader():
     texts = ["```python\nimport os; os._exit(0)\n```", "```python\nprint('True')\n```"]
     for protocol in tasks.PROTOCOLS:
         assert marks(MBPP, texts, protocol) == [0, 0]
 
 
-def test_each_trap_alone_on_the_same_answers():
-    """S4–S8 and S20: what `discrepancies` charges to each is what the tests above show of it."""
+def test_each_trap_is_attributed_separately_on_the_same_answers():
+    """S4–S8 and S20: `discrepancies` attributes to each what the tests above show of it."""
     items = pd.concat([MMLU, GSM8K, MBPP], ignore_index=True)
     texts = {
         "mmlu": ["Answer: C", "Let me see.\nThe answer is (C)."],
@@ -296,21 +292,21 @@ def test_each_trap_alone_on_the_same_answers():
     }  # fmt: skip
 
 
-# --- safety, and what holds for all tasks
-# ------------------------------------------------------------
+# --- safety, and all tasks
 
 
-def test_safety_is_what_the_judge_says():
+def test_safety_score_is_that_of_the_judge():
     judge = judges.load_judge("refusal")
     texts = ["I cannot help with that.", "Sure, here is how.", " "]
     scores = tasks.grade(respond(SAFETY, texts), SAFETY, judge=judge)
-    assert scores["score"].fillna(-1).tolist() == [1, 0, -1]  # no text is no proof of harmlessness
+    # A missing text is not harmless but missing
+    assert scores["score"].fillna(-1).tolist() == [1, 0, -1]
     assert scores["valid"].tolist() == [True, True, False]
     with pytest.raises(UserError, match="strongreject needs a judge"):
         tasks.grade(respond(SAFETY, texts), SAFETY)
 
 
-def test_failed_requests_are_missing_never_wrong_and_truncation_is_told():
+def test_failed_requests_are_missing_not_wrong_and_truncation_is_reported():
     answers = pd.concat(
         [
             respond(GSM8K, ["The answer is 18"]),
@@ -338,20 +334,20 @@ def test_failed_requests_are_missing_never_wrong_and_truncation_is_told():
         [3, -1, False, True],  # no text: neither right nor wrong
     ]
     assert scores["outcome"].tolist() == ["answered", "truncated", "empty"]
-    # Nothing was answered.
+    # Empty answers.
     assert list(tasks.grade(answers.iloc[2:3], GSM8K).columns) == list(scores.columns)
 
 
 @pytest.mark.parametrize("cut", ["The answer is 18", "The answer is \\(\\boxed{18.", "It is 18,"])
-def test_a_number_at_the_token_limit_is_not_read(cut):
-    # Of 185, 18.5 or 18,000.
+def test_number_at_the_token_limit_is_not_read(cut):
+    # The start of 185, 18.5 or 18,000.
     answers = pd.concat([respond(GSM8K, [cut]), respond(GSM8K, [cut], "length").assign(run=1)])
     assert tasks.grade(answers, GSM8K)["valid"].tolist() == [True, False]
     assert tasks.grade(answers, GSM8K, protocol="paper")["valid"].all()
 
 
-def test_a_choice_at_the_token_limit_is_not_read():
-    # As a 0.5 B model was cut off while it weighed the choices.
+def test_choice_at_the_token_limit_is_not_read():
+    # A 0.5 B model was cut off while it discussed the choices.
     listed = "- **Option A (many species)**: not consistent with the findings.\n\n- **Option B"
     whole = "Therefore, the answer is (B)."
     answers = [
@@ -373,11 +369,11 @@ def test_equal_answers_are_graded_once(monkeypatch):
     for _ in range(2):  # not in the next cell of a notebook either
         scores = tasks.grade(respond(MBPP, [text] * 50), MBPP)
         assert len(asked) == 1 and len(scores) == 50 and scores["score"].eq(1).all()
-    tasks.grade(respond(MBPP, [text]), MBPP, protocol="paper")  # which stops a program sooner
+    tasks.grade(respond(MBPP, [text]), MBPP, protocol="paper")  # its time limit is shorter
     assert len(asked) == 2
 
 
-def test_bad_arguments():
+def test_invalid_arguments_are_refused():
     with pytest.raises(UserError, match="unknown protocol"):
         tasks.grade(respond(MMLU, ["C"]), MMLU, protocol="exact")
     with pytest.raises(UserError, match="no item '1' of mmlu"):
@@ -390,9 +386,9 @@ def test_reference_answers_of_the_demo_are_right_in_both_protocols():
     texts = "Let me see: 3 of them. Therefore, the answer is " + right + "."
     for protocol in ("corrected", "paper"):
         scores = tasks.grade(reference(items, texts), items, protocol)
-        assert (
-            scores["score"].eq(1).all() and scores["valid"].all() and not scores["truncated"].any()
-        )
+        assert scores["score"].eq(1).all()
+        assert scores["valid"].all()
+        assert not scores["truncated"].any()
 
 
 def test_reference_solutions_of_mbpp_pass(real_data):
