@@ -1,4 +1,6 @@
-"""Untrusted and damaged inputs: each kind is one line that says what, where and how to mend it."""
+"""Untrusted and damaged inputs: each is refused in one line that says what, where and how to fix
+it.
+"""
 
 import json
 import os
@@ -64,16 +66,16 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_model_folder(demo_copy, damage):
+def test_damaged_model_folder_is_refused(demo_copy, damage):
     DAMAGE[damage](demo_copy)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         models.load_model(f"hf:{demo_copy}", device="cpu").generate(
             [[{"role": "user", "content": "Hi"}]], Sampling(temperature=0, max_tokens=2), [0]
         )
-    assert "\n" not in str(told.value) and "model" in str(told.value)
+    assert "\n" not in str(error.value) and "model" in str(error.value)
 
 
-def test_weights_that_run_code_are_not_read(demo_copy):
+def test_pickled_weights_are_not_loaded(demo_copy):
     (demo_copy / "model.safetensors").rename(demo_copy / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"no \*\.safetensors weights"):
         models.load_model(f"hf:{demo_copy}")
@@ -81,8 +83,8 @@ def test_weights_that_run_code_are_not_read(demo_copy):
         judges.load_judge(f"hf:{demo_copy}")
 
 
-def test_weights_that_are_no_numbers_answer_nothing(demo_copy):
-    """Whatever is asked of them, the first of the possible answers would be the likeliest."""
+def test_weights_with_nan_are_refused(demo_copy):
+    """They would give every request the first of the possible answers."""
     from safetensors.torch import load_file, save_file
 
     weights = load_file(demo_copy / "model.safetensors")
@@ -103,9 +105,9 @@ def test_weights_that_are_no_numbers_answer_nothing(demo_copy):
         judges.load_judge(f"hf:{demo_copy}")
 
 
-def test_of_a_checkpoint_buffers_are_weights_too():
+def test_nan_in_buffers_of_a_checkpoint_is_refused_too():
     model = torch.nn.BatchNorm1d(2)
-    # Made here, and meant so.
+    # A non-persistent buffer is computed, not loaded.
     model.register_buffer("mask", torch.full((2,), -torch.inf), persistent=False)
     loading.check_weights(model)
     model.running_mean[0] = torch.nan
@@ -122,19 +124,19 @@ OUR_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", OUR_FAULTS)
-def test_a_fault_of_our_code_is_not_told_as_the_users(fault):
+def test_internal_error_is_not_reported_as_a_user_error(fault):
     module = {"__name__": "personagap.imagined", "errors": errors, "Sampling": Sampling}
     with (
         pytest.raises((NameError, AttributeError, AssertionError)),
         errors.explained("file x", "mend it"),
     ):
         eval(OUR_FAULTS[fault], module)
-    told = r"file x \('int' object has no attribute 'get'\): mend it"
-    with pytest.raises(UserError, match=told), errors.explained("file x", "mend it"):
-        eval("(3).get()", module)  # of a file that holds a number in place of an object
+    message = r"file x \('int' object has no attribute 'get'\): mend it"
+    with pytest.raises(UserError, match=message), errors.explained("file x", "mend it"):
+        eval("(3).get()", module)  # as for a file with a number instead of an object
 
 
-def test_a_judge_without_its_head_does_not_judge_at_random(demo_copy):
+def test_judge_without_classification_head_is_refused(demo_copy):
     labels = {str(number): f"LABEL_{number}" for number in range(6)}
     in_config(
         demo_copy, "config.json", id2label=labels, architectures=["LlamaForSequenceClassification"]
@@ -148,13 +150,13 @@ def test_a_judge_without_its_head_does_not_judge_at_random(demo_copy):
 @pytest.mark.parametrize(
     "model", [None, 3, ["demo"], "openai:m@http://[::1", "openai:m@http://host:99999999/v1"]
 )
-def test_a_model_that_is_none(model):
-    with pytest.raises(UserError) as told:
+def test_unknown_model_is_refused(model):
+    with pytest.raises(UserError) as error:
         models.load_model(model)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_field_of_a_prompt_that_nothing_fills():
+def test_prompt_with_an_unknown_field_is_refused():
     with pytest.raises(
         UserError,
         match=r"prompt 'Rate \{anwser\}.*data/prompts has the field \{anwser\}.*\{question\}",
@@ -162,7 +164,7 @@ def test_a_field_of_a_prompt_that_nothing_fills():
         prompts.fill("Rate {anwser} to {question}", answer="a", question="q")
 
 
-def test_an_identity_of_a_category_without_a_place_in_the_order(monkeypatch):
+def test_identity_with_a_category_outside_the_order_is_refused(monkeypatch):
     nurse = {"persona": "nurse", "category": "job", "phrase": "a nurse", "hint": ""}
     table = personas._identities().copy()
     table.loc[len(table)] = nurse
@@ -173,9 +175,7 @@ def test_an_identity_of_a_category_without_a_place_in_the_order(monkeypatch):
 
 
 def annotations(folder):
-    """The demo's files of the annotation tool, of the first five items of each stage, which are
-    read as they are.
-    """
+    """The demo's annotation files for the first five items of each stage, all valid."""
     few = {}
     for file in sorted((DEMO / "recentering").rglob("*.jsonl")):
         records = [json.loads(line) for line in file.read_text().splitlines()]
@@ -194,27 +194,29 @@ def write_lines(path, records):
 
 
 @pytest.mark.parametrize("wrong", [3, "text", [3], {"a": 1}])
-def test_annotations_with_values_of_another_kind(tmp_path, wrong):
-    """Each field of each file in turn: read as another value of its kind, or refused in a line."""
+def test_annotation_with_a_value_of_another_type_is_read_or_refused(tmp_path, wrong):
+    """Each field of each file in turn."""
     for path, records in annotations(tmp_path).items():
         for name in records[0]:
             write_lines(path, [record | {name: wrong} for record in records])
             for stage in ("extraction", "relevance", "response"):
                 try:
                     datasets.load_judgments(stage, tmp_path)
-                except UserError as told:
-                    assert "\n" not in str(told) and str(tmp_path) in str(told)
+                except UserError as error:
+                    assert "\n" not in str(error) and str(tmp_path) in str(error)
         write_lines(path, records)
 
 
 @pytest.mark.parametrize(
     "line", ['{"a": ' + "9" * 5000 + "}", '{"a": "\\ud800"}', "[" * 10**5, '{"a": NaN', "3"]
 )
-def test_a_line_that_no_reader_holds(tmp_path, line):
+def test_line_too_long_for_any_reader_is_refused(tmp_path, line):
     (tmp_path / "gsm8k.jsonl").write_text(line + "\n")
-    with pytest.raises(UserError, match=r"gsm8k\.jsonl, row 1: .*: one JSON object a line") as told:
+    with pytest.raises(
+        UserError, match=r"gsm8k\.jsonl, row 1: .*: one JSON object a line"
+    ) as error:
         datasets.load("gsm8k", data=tmp_path)
-    assert len(str(told.value)) < 300
+    assert len(str(error.value)) < 300
 
 
 ODD_CELLS = {
@@ -229,7 +231,7 @@ ODD_CELLS = {
 
 
 @pytest.mark.parametrize("cells", ODD_CELLS)
-def test_a_notebook_with_odd_cells(tmp_path, cells):
+def test_notebook_with_malformed_cells_is_refused(tmp_path, cells):
     notebook = tmp_path / "1.ipynb"
     notebook.write_text(
         json.dumps({"cells": ODD_CELLS[cells], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
@@ -237,7 +239,7 @@ def test_a_notebook_with_odd_cells(tmp_path, cells):
     assert "is not a notebook" in refused("run", notebook, "--figures", tmp_path)
 
 
-#: Each anchor holds the one before it nine times.
+#: Each anchor repeats the previous one nine times.
 BOMB = (
     "a0: &a0 [x]\n"
     + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
@@ -249,18 +251,18 @@ BOMB = (
     "text",
     ["runs: &a [*a]", "runs:\n- &a {notebook: p/1.ipynb, parameters: {n: *a}}", "[" * 5000, BOMB],
 )
-def test_yaml_that_holds_itself(tmp_path, text):
+def test_recursive_yaml_is_refused(tmp_path, text):
     write_notebook(tmp_path / "p" / "1.ipynb")
     (tmp_path / "batch.yaml").write_text(text)
     assert "not a YAML file" in refused("batch", tmp_path / "batch.yaml")
-    assert yaml.safe_load("a: &x 1\nb: *x") == {"a": 1, "b": 1}  # an anchor as such is none
+    assert yaml.safe_load("a: &x 1\nb: *x") == {"a": 1, "b": 1}  # a plain anchor is allowed
     assert "cannot read the value" in refused(
         "run", tmp_path / "p" / "1.ipynb", "-p", "n", "[&a [*a]]"
     )
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("runs:\n- notebook: p/1\n  parameters: {n: 1, n: 2}", "line 3: n stands twice"),
         ("runs:\n- notebook: p/1\nruns: []", "line 3: runs stands twice"),
@@ -268,12 +270,12 @@ def test_yaml_that_holds_itself(tmp_path, text):
         ("runs: *x", "line 1: found undefined alias 'x'"),
     ],
 )
-def test_yaml_that_is_wrong_in_a_line_says_in_which(tmp_path, text, told):
+def test_yaml_error_names_its_line(tmp_path, text, message):
     (tmp_path / "batch.yaml").write_text(text)
-    assert f"batch.yaml, {told}" in refused("batch", tmp_path / "batch.yaml")
+    assert f"batch.yaml, {message}" in refused("batch", tmp_path / "batch.yaml")
 
 
-def test_a_merged_mapping_may_be_overridden():
+def test_yaml_merge_key_may_be_overridden():
     text = "- &a {n: 1, rate: 1e-4}\n- {<<: *a, n: 2}"
     assert yaml.load(text, StrictYaml) == [{"n": 1, "rate": 0.0001}, {"n": 2, "rate": 0.0001}]
 
@@ -300,7 +302,7 @@ WHOLE = {
         {},
     ],
 )
-def test_one_damaged_record_does_not_stop_the_index(tmp_path, damage):
+def test_one_damaged_run_record_does_not_stop_the_index(tmp_path, damage):
     for name, content in (("a", WHOLE | damage), ("b", 3), ("c", "[" * 10**5)):
         folder = tmp_path / "p" / "1" / name
         folder.mkdir(parents=True)
@@ -313,7 +315,7 @@ def test_one_damaged_record_does_not_stop_the_index(tmp_path, damage):
 
 
 QUESTION = '{"question": "1 + 1?", "answer": "#### 2"}\n'
-#: Files of a data set that cannot be read as such: name, content.
+#: Malformed files of a data set: name, content.
 FILES = {
     "an empty file": ("gsm8k.jsonl", b""),
     "a missing column": ("gsm8k.jsonl", b'{"question": "1 + 1?"}\n'),
@@ -447,8 +449,8 @@ TABLE = {
 
 
 @pytest.mark.parametrize("kind", ["a pipe", "a device"])
-def test_what_is_read_is_a_file(tmp_path, kind):
-    """Of a pipe that nobody writes to the end would be waited for; of /dev/zero it never comes."""
+def test_input_that_is_no_regular_file_is_refused(tmp_path, kind):
+    """Reading a pipe may wait for ever, and /dev/zero never ends."""
     names = (
         "gsm8k.jsonl",
         "relevance_judgments.csv",
@@ -475,7 +477,7 @@ def test_what_is_read_is_a_file(tmp_path, kind):
 
 
 @pytest.mark.parametrize("weights", ["x", ["a", "b"], [[1.0], [0.0]], 1.0, None])
-def test_weights_of_a_person_that_are_no_list_of_numbers(tmp_path, weights):
+def test_user_weights_that_are_no_list_of_numbers_are_refused(tmp_path, weights):
     shutil.copytree(DEMO / "personalllm", tmp_path, dirs_exist_ok=True)
     for file in (tmp_path / "PersonalLLM_InteractionDatabase").rglob("*.parquet"):
         table = pd.read_parquet(file)
@@ -485,7 +487,7 @@ def test_weights_of_a_person_that_are_no_list_of_numbers(tmp_path, weights):
 
 
 @pytest.mark.parametrize("given", ["", "a\0b", "loop"])
-def test_a_path_that_is_none(tmp_path, monkeypatch, given):
+def test_invalid_path_is_refused(tmp_path, monkeypatch, given):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "loop").symlink_to("loop")
     notebook = write_notebook(tmp_path / "p" / "1.ipynb")
@@ -495,23 +497,21 @@ def test_a_path_that_is_none(tmp_path, monkeypatch, given):
         assert "is no path" in refused("run", notebook, "--figures", given)
 
 
-def test_the_table_of_bad_input(tmp_path):
-    """Shown by ``pytest tests/test_bad_input.py -k table -s``: what was tried, and the line that
-    was said.
-    """
-    said = {}
+def test_table_of_bad_input(tmp_path):
+    """``pytest tests/test_bad_input.py -k table -s`` prints what was tried and the error line."""
+    lines = {}
     for number, (tried, attempt) in enumerate(TABLE.items()):
         folder = tmp_path / str(number)
         folder.mkdir()
         try:
             attempt(folder)
-            said[tried] = "NOTHING"
-        except UserError as told:
-            said[tried] = str(told).replace(str(folder), "…")
-            assert len(str(told)) < 1200, tried
+            lines[tried] = "NOTHING"
+        except UserError as error:
+            lines[tried] = str(error).replace(str(folder), "…")
+            assert len(str(error)) < 1200, tried
         except Exception as error:
-            said[tried] = f"{type(error).__name__.upper()}: {error}"
-        print(f"  {tried:45} {said[tried]}")
+            lines[tried] = f"{type(error).__name__.upper()}: {error}"
+        print(f"  {tried:45} {lines[tried]}")
     assert {
-        tried: line for tried, line in said.items() if "\n" in line or line.split(":")[0].isupper()
+        tried: line for tried, line in lines.items() if "\n" in line or line.split(":")[0].isupper()
     } == {}

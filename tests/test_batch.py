@@ -1,4 +1,4 @@
-"""Batches: expansion, cost, failures, resumption, Dask."""
+"""Batches of runs: expansion, cost, failures, resumption, Dask."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ from personagap.runs import batch, execute, inputs
 from personagap.runs.costs import cost
 from personagap.runs.request import Request
 
-#: Notes that it was run, and with how many threads; fails for n = 0, and hangs once for n = 2.
+#: Records that it ran and its number of threads; fails for n = 0, and hangs once for n = 2.
 VARIED = f"""
 import os
 with open("log", "a") as log:
@@ -39,7 +39,7 @@ def write_batch(folder, *entries):
     return path
 
 
-def test_a_notebook_of_the_project_is_found_by_its_name_from_anywhere(tmp_path):
+def test_project_notebook_is_found_by_name_from_any_folder(tmp_path):
     write_notebook(tmp_path / "2_mitigation.ipynb")
     entries = [{"notebook": name} for name in ("recentering/3_response", "2_mitigation.ipynb")]
     found = [run.notebook for run in batch.read(write_batch(tmp_path, *entries), tmp_path)]
@@ -97,14 +97,14 @@ def test_grids_expand_to_distinct_runs(tmp_path):
         ("runs: [{notebook: p/1.ipynb}]".encode("utf-16"), "not a YAML file"),
     ],
 )
-def test_a_bad_batch_file_is_a_users_mistake(tmp_path, text, error):
+def test_invalid_batch_file_is_a_user_error(tmp_path, text, error):
     write_notebook(tmp_path / "p" / "1.ipynb")
     (tmp_path / "batch.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=error or "no notebook"):
         batch.plan(batch.read(tmp_path / "batch.yaml", tmp_path), force=False)
 
 
-def test_an_empty_grid_is_one_run(tmp_path):
+def test_empty_grid_is_one_run(tmp_path):
     write_notebook(tmp_path / "p" / "1.ipynb")
     entry = {"notebook": "p/1.ipynb", "grid": None, "parameters": None}
     assert len(batch.read(write_batch(tmp_path, entry), tmp_path)) == 1
@@ -118,7 +118,7 @@ def test_an_empty_grid_is_one_run(tmp_path):
         {"data": "hub", "tasks": ["nonsense"]},
     ],
 )
-def test_a_run_that_cannot_be_priced_stops_no_other_and_makes_the_sum_unknown(wrong, capsys):
+def test_unknown_cost_of_one_run_makes_the_total_unknown(wrong, capsys):
     notebook = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
     bad, good = (Request(notebook, given | {"seed": 1}) for given in (wrong, {}))
     with pytest.warns(UserWarning, match=f"{bad.id}: its cost is unknown"):
@@ -130,7 +130,7 @@ def test_a_run_that_cannot_be_priced_stops_no_other_and_makes_the_sum_unknown(wr
 
 
 @pytest.mark.parametrize(
-    ("wrong", "wanted"),
+    ("wrong", "expected"),
     [
         ({"items_per_task": "abc"}, "a whole number of at least 1 or None"),
         ({"items_per_task": -1}, "a whole number of at least 1 or None"),
@@ -138,17 +138,17 @@ def test_a_run_that_cannot_be_priced_stops_no_other_and_makes_the_sum_unknown(wr
         ({"personas": [5]}, "a text or a list of texts"),
     ],
 )
-def test_a_value_of_another_kind_is_refused_before_anything_is_spent(tmp_path, wrong, wanted):
+def test_invalid_parameter_is_refused_before_any_run(tmp_path, wrong, expected):
     notebook = str(NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb")
     entries = [{"notebook": notebook}, {"notebook": notebook, "parameters": wrong}]
     ((name, value),) = wrong.items()
-    said = f"1_personalization_bias.ipynb: {name} is {value!r}: give {wanted}"
-    with pytest.raises(UserError, match=re.escape(said)):
+    message = f"1_personalization_bias.ipynb: {name} is {value!r}: give {expected}"
+    with pytest.raises(UserError, match=re.escape(message)):
         batch.read(write_batch(tmp_path, *entries), tmp_path)
 
 
 @pytest.mark.parametrize("data", ["demo", "hub"])
-def test_one_task_is_priced_as_a_list_of_it(data):
+def test_single_task_costs_the_same_as_a_list_of_it(data):
     notebook = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
     one, listed = (
         cost(Request(notebook, {"data": data, "tasks": tasks})) for tasks in ("mmlu", ["mmlu"])
@@ -157,28 +157,28 @@ def test_one_task_is_priced_as_a_list_of_it(data):
 
 
 @pytest.mark.parametrize("file", sorted(NOTEBOOKS.glob("*.yaml")), ids=lambda file: file.name)
-def test_the_batches_of_the_project_ask_for_what_their_notebooks_have(file):
+def test_project_batches_use_parameters_that_their_notebooks_have(file):
     grids = [entry.get("grid", {}).values() for entry in yaml.safe_load(file.read_text())["runs"]]
-    # None of them twice.
+    # No item is counted twice.
     assert len(batch.read(file, FIGURES)) == sum(math.prod(map(len, grid)) for grid in grids)
 
 
-def test_findings_are_an_input_of_their_page_and_of_no_run_that_they_come_from():
+def test_findings_are_an_input_of_their_notebook_only():
     tables = {f"data/findings/{path.name}" for path in (ROOT / "data/findings").glob("*.csv")}
     page = Request(NOTEBOOKS / "findings.ipynb", {}, FIGURES)
-    told = [
+    read = [
         {name for name in inputs.hashes(run) if "findings" in name}
         for run in (page, batch.read(NOTEBOOKS / "findings.yaml", FIGURES)[0])
     ]
-    assert tables and told == [tables, set()]
+    assert tables and read == [tables, set()]
 
 
-def test_a_full_replication_is_priced_without_its_data():
+def test_full_replication_is_priced_without_its_data():
     plan = batch.plan(batch.read(NOTEBOOKS / "replication.yaml", FIGURES), force=True)
     assert plan["generations"].tolist() == [370_848, 117_504]
 
 
-def test_the_plan_says_what_a_run_costs_and_what_that_buys(tmp_path):
+def test_plan_shows_costs_and_detectable_effects(tmp_path):
     parameters = (
         'model = "demo"\ndata = "demo"\ntasks = ["mmlu", "gsm8k"]\npersonas = '
         '"religion"\nitems_per_task = 4\nruns = 2'
@@ -195,7 +195,7 @@ def test_the_plan_says_what_a_run_costs_and_what_that_buys(tmp_path):
     assert plan.loc[other.id, batch.COST].isna().all()
 
 
-def test_what_tells_runs_apart_is_told_first(tmp_path):
+def test_plan_names_runs_by_the_parameters_that_differ(tmp_path):
     write_notebook(tmp_path / "p" / "1.ipynb", parameters='model = "demo"\ndata = "demo"\nn = 1')
     same = {"model": "m", "data": "d"}
     entries = [{"notebook": "p/1.ipynb", "parameters": same | {"n": n}} for n in (2, 3)]
@@ -220,7 +220,7 @@ def test_every_condition_of_a_run_is_priced(name, given, conditions):
     assert cost(request)["generations"] == conditions * 33 * 2 * 40 * 4
 
 
-def test_a_failure_stops_nothing_and_a_killed_batch_goes_on_where_it_stopped(tmp_path):
+def test_failed_run_stops_no_other_and_a_killed_batch_resumes(tmp_path):
     write_notebook(tmp_path / "p" / "1.ipynb", VARIED)
     write_batch(tmp_path, {"notebook": "p/1.ipynb", "grid": {"n": [0, 1, 2]}})
     command = [*COMMAND, "batch", "batch.yaml", "--figures", "figures", "--jobs", "2"]
@@ -228,7 +228,7 @@ def test_a_failure_stops_nothing_and_a_killed_batch_goes_on_where_it_stopped(tmp
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, env=unset)
     one = batch.read(tmp_path / "batch.yaml", tmp_path / "figures")[1]
     wait_for(lambda: (tmp_path / "kernel").exists() and execute.finished(one))
-    # Of the first two, either may be done first.
+    # The first two may finish in either order.
     wait_for(lambda: (tmp_path / "log").read_text().count(";") == 3)
     running.kill()
     running.wait()
@@ -238,9 +238,8 @@ def test_a_failure_stops_nothing_and_a_killed_batch_goes_on_where_it_stopped(tmp
         command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=limited
     )
     assert again.returncode == 1 and "AssertionError: n is zero" in again.stdout
-    assert (
-        "was finished already" in again.stdout and "2 of 3 runs finished, 1 failed" in again.stdout
-    )
+    assert "was finished already" in again.stdout
+    assert "2 of 3 runs finished, 1 failed" in again.stdout
     first, second = (
         {f"{n} {threads}" for n in ran}
         for ran, threads in (([0, 1, 2], batch._threads(2)), ([0, 2], 7))
@@ -249,8 +248,8 @@ def test_a_failure_stops_nothing_and_a_killed_batch_goes_on_where_it_stopped(tmp
 
 
 @pytest.mark.parametrize("full", ["before", "by the run"])
-def test_a_full_disk_ends_one_run_and_not_the_batch(tmp_path, small_disk, full):
-    """One run's folder lies on a small disk, which is full, or which its table fills."""
+def test_full_disk_fails_one_run_and_not_the_batch(tmp_path, small_disk, full):
+    """The folder of one run is on a small disk that is full, or that its table fills."""
     code = "import pandas as pd\nimport personagap as pg\nrun = pg.runs.open_run(output)\n"
     code += "run.save(scores=pd.DataFrame({'x': range(n * 100_000)}))"
     write_notebook(tmp_path / "p" / "1.ipynb", code, parameters="n = 0\noutput = None")
@@ -268,19 +267,17 @@ def test_a_full_disk_ends_one_run_and_not_the_batch(tmp_path, small_disk, full):
     command = [*COMMAND, "batch", "batch.yaml", "--figures", "figures", "--jobs", "1"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1 and done.stdout.endswith("\n1 of 2 runs finished, 1 failed\n"), done
-    assert (
-        done.stdout.count("No space left on device") == 1
-        and "Traceback" not in done.stdout + done.stderr
-    )
+    assert done.stdout.count("No space left on device") == 1
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def _address(file):
-    """Of a scheduler, once it has written all of its file; None before."""
+    """Address of a scheduler once its file is complete; None before."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         return json.loads(file.read_text())["address"]
 
 
-def test_a_lost_scheduler_is_one_line_and_the_summary(tmp_path):
+def test_lost_scheduler_is_one_error_line_and_a_summary(tmp_path):
     pytest.importorskip("distributed", reason='needs pip install "personagap[dask]"')
     write_notebook(tmp_path / "p" / "1.ipynb", HANGS_ONCE)
     write_batch(tmp_path, {"notebook": "p/1.ipynb", "grid": {"n": [1, 2]}})
@@ -305,21 +302,18 @@ def test_a_lost_scheduler_is_one_line_and_the_summary(tmp_path):
     worker = subprocess.Popen([*dask[:3], address, "--no-dashboard", "--nthreads", "1"], **quiet)
     wait_for((tmp_path / "kernel").exists)
     scheduler.kill()
-    said, problem = batch.communicate(timeout=180)
+    output, problem = batch.communicate(timeout=180)
     for process in (scheduler, worker):
         process.terminate()
         process.wait(120)
-    assert batch.returncode == 1 and said.endswith(
-        "0 of 2 runs finished, 0 failed, 2 did not come to an end\n"
-    )
+    assert batch.returncode == 1
+    assert output.endswith("0 of 2 runs finished, 0 failed, 2 did not come to an end\n")
     lines = problem.splitlines()
-    assert (
-        lines[-1].startswith(f"personagap: lost the Dask scheduler at {address}: start it")
-        and len(lines) < 3
-    )
+    assert lines[-1].startswith(f"personagap: lost the Dask scheduler at {address}: start it")
+    assert len(lines) < 3
 
 
-def test_unanswered_requests_are_an_exit_status_of_their_own(tmp_path, monkeypatch):
+def test_unanswered_requests_have_their_own_exit_status(tmp_path, monkeypatch):
     code = "import personagap as pg\nfrom personagap.errors import Unanswered\n"
     code += "pg.runs.open_run(output).record(unanswered=n % 3)\n"
     code += "if n > 3: raise Unanswered('5 of 6 requests failed')\nassert n != 3"
@@ -333,14 +327,14 @@ def test_unanswered_requests_are_an_exit_status_of_their_own(tmp_path, monkeypat
 
     assert status("run", str(notebook), "-p", "n", "1")[0] == 3
     write_batch(tmp_path, {"notebook": "p/1.ipynb", "grid": {"n": [0, 1, 4]}})
-    said = "2 of 3 runs finished, 1 failed; 2 with unanswered requests: run again"
-    assert status("batch", "batch.yaml", "--jobs", "2") == (3, said)
+    message = "2 of 3 runs finished, 1 failed; 2 with unanswered requests: run again"
+    assert status("batch", "batch.yaml", "--jobs", "2") == (3, message)
     write_batch(tmp_path, {"notebook": "p/1.ipynb", "grid": {"n": [0, 1, 3]}})
-    said = "2 of 3 runs finished, 1 failed; 1 with unanswered requests: run again"
-    assert status("batch", "batch.yaml", "--jobs", "2") == (1, said)
+    message = "2 of 3 runs finished, 1 failed; 1 with unanswered requests: run again"
+    assert status("batch", "batch.yaml", "--jobs", "2") == (1, message)
 
 
-def test_a_run_by_itself_has_all_cores(tmp_path, monkeypatch):
+def test_single_run_uses_all_cores(tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     notebook = write_notebook(
         tmp_path / "p" / "1.ipynb", "import os; print(os.environ['OMP_NUM_THREADS'])"
@@ -352,7 +346,7 @@ def test_a_run_by_itself_has_all_cores(tmp_path, monkeypatch):
     assert cell["outputs"][0]["text"] == [f"{batch._threads(1)}\n"]
 
 
-def test_dask_survives_a_killed_worker(tmp_path):
+def test_dask_batch_survives_a_killed_worker(tmp_path):
     pytest.importorskip("distributed", reason='needs pip install "personagap[dask]"')
     write_notebook(tmp_path / "p" / "1.ipynb", HANGS_ONCE)
     write_batch(tmp_path, {"notebook": "p/1.ipynb"})
@@ -374,13 +368,13 @@ def test_dask_survives_a_killed_worker(tmp_path):
     worker = psutil.Process(int((tmp_path / "kernel").read_text())).parent().parent()
     assert worker.pid != running.pid
     worker.kill()
-    said, problem = running.communicate(timeout=120)
-    assert running.returncode == 0 and "1 of 1 runs finished" in said
+    output, problem = running.communicate(timeout=120)
+    assert running.returncode == 0 and "1 of 1 runs finished" in output
     assert "Traceback" not in problem
 
 
-def test_a_worker_that_sees_other_files_loses_no_results(tmp_path):
-    """Its figures would be on its own disk, and the run told as finished."""
+def test_worker_on_another_file_system_is_an_error(tmp_path):
+    """Otherwise its figures would stay on its own disk, though the run is reported as finished."""
     distributed = pytest.importorskip("distributed", reason='needs pip install "personagap[dask]"')
     file = write_batch(tmp_path, {"notebook": str(write_notebook(tmp_path / "p" / "1.ipynb"))})
     figures = tmp_path / "figures"
@@ -401,20 +395,22 @@ def test_a_worker_that_sees_other_files_loses_no_results(tmp_path):
     assert facts["status"] == "failed" and f"does not see {figures}" in facts["error"]
 
 
-def test_another_cluster_on_this_machine_is_no_concern_of_a_batch(recwarn):
+def test_batch_ignores_another_dask_cluster_on_this_machine(recwarn):
     pytest.importorskip("distributed", reason='needs pip install "personagap[dask]"')
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # where one runs indeed
+        with contextlib.suppress(OSError):  # if a cluster does run there
             stack.enter_context(socket.create_server(("127.0.0.1", 8787)))
         assert list(batch.run_on_dask([], "local", 1, False)) == []
-    assert [str(told.message) for told in recwarn if "already in use" in str(told.message)] == []
+    assert [
+        str(warning.message) for warning in recwarn if "already in use" in str(warning.message)
+    ] == []
 
 
-def test_an_unreachable_scheduler_is_one_clear_line(tmp_path, monkeypatch):
+def test_unreachable_scheduler_is_one_error_line(tmp_path, monkeypatch):
     pytest.importorskip("distributed", reason='needs pip install "personagap[dask]"')
     with pytest.raises(UserError, match="no Dask scheduler at nonsense://x"):
         list(batch.run_on_dask([], "nonsense://x", 1, False))
-    # As at the port of a dashboard, or of a model's server.
+    # For example the port of a dashboard or a model server.
     monkeypatch.setattr(batch, "SCHEDULER_TIMEOUT", 1)
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"tcp://127.0.0.1:{other.getsockname()[1]}"
@@ -427,20 +423,18 @@ def test_the_default_batch_runs_on_the_demo():
     assert requests and {request.parameters.get("data", "demo") for request in requests} == {"demo"}
 
 
-def test_the_real_models_batch_is_priced_by_forward_passes(tmp_path, monkeypatch):
-    """31 identities and two controls on 64 questions, once each; nothing is written."""
-    monkeypatch.chdir(ROOT)  # where make runs it
+def test_real_model_batch_is_priced_by_forward_passes(tmp_path, monkeypatch):
+    """31 identities and two controls on 64 questions, once each; no text is generated."""
+    monkeypatch.chdir(ROOT)  # as make does
     (request,) = batch.read(NOTEBOOKS / "real.yaml", tmp_path)
     found = cost(request)
-    assert (
-        found["generations"] == 33 * 64
-        and found["tokens"] < 33 * 64 * 150
-        and np.isnan(found["detectable"])
-    )
+    assert found["generations"] == 33 * 64
+    assert found["tokens"] < 33 * 64 * 150
+    assert np.isnan(found["detectable"])
 
 
 @pytest.mark.parametrize("dask", [None, "local"])
-def test_a_run_that_reads_others_tables_comes_after_them_and_again_when_they_change(tmp_path, dask):
+def test_run_that_reads_tables_follows_their_runs_and_repeats_when_they_change(tmp_path, dask):
     first = """
 import pathlib
 import pandas as pd

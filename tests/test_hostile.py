@@ -1,5 +1,5 @@
-"""The hostile suite: what programs tried in the sandbox, and what held. `pytest
-tests/test_hostile.py -s` shows it.
+"""Hostile programs in the sandbox. `pytest tests/test_hostile.py -s` shows what was tried and what
+held.
 """
 
 import os
@@ -17,7 +17,7 @@ from personagap.sandbox import confining, system_calls
 pytestmark = pytest.mark.usefixtures("allow_unconfined")
 TESTS = ["assert f(2) == 70004", "assert f(3) == 70006", "assert f(4) == sorted([70008])"]
 
-#: Would fake a pass.
+#: Programs that would fake a pass.
 CHEATS = {
     "exit": "import sys; sys.exit(0)",
     "os._exit": "import os; os._exit(0)",
@@ -92,7 +92,7 @@ CHEATS = {
     "def f(n): return X('')",
 }
 
-#: Would harm the machine, or go on for ever.
+#: Programs that would harm the machine or never end.
 HARM = {
     "fork bomb": "import os\nwhile True: os.fork()",
     "thread bomb": "import threading, time\nwhile True: threading.Thread(target=time.sleep, "
@@ -142,7 +142,7 @@ HARM = {
     "crashes": "import ctypes\nctypes.string_at(0)",
 }
 
-#: Numbers on (x86_64, aarch64) of calls that no computation needs.
+#: System calls that no computation needs: numbers on (x86_64, aarch64).
 BY_NUMBER = {
     **{
         "bpf": (321, 280),
@@ -204,8 +204,8 @@ BY_NUMBER = {
     },
 }
 BY_NUMBER = {name: numbers[platform.machine() == "aarch64"] for name, numbers in BY_NUMBER.items()}
-#: What would reach past the namespaces. Calls that Python has no name for are made by libc, or by
-#: number.
+#: Programs that would escape the namespaces. System calls without a Python function go through libc
+#: or by number.
 REFUSED = {
     "mode of the host's /dev/null": "os.chmod('/dev/null', 0o666)",
     "mode of an open file": "os.fchmod(0, 0o666)",
@@ -250,7 +250,7 @@ REFUSED = {
         for name, numbers in BY_NUMBER.items()
     },
 }
-#: A call that the filter answers.
+#: A system call that the seccomp filter rejects.
 CALLED = """
 import ctypes, errno, os, socket
 libc = ctypes.CDLL(None, use_errno=True)
@@ -266,7 +266,7 @@ def f():
 
 
 def tried(programs: dict[str, str], tests: list[str]) -> dict[str, str]:
-    """What became of each program's tests, all run."""
+    """Run every program and return what became of its tests."""
     results = sandbox.run_many(((code, tests, "") for code in programs.values()), timeout=1)
     words = {
         name: f"{sum(each)} of {len(tests)} passed"
@@ -282,8 +282,8 @@ def show(kind: str, held: dict[str, str]) -> None:
         print(f"  {name:45} {word}")
 
 
-def test_the_hostile_suite():
-    """No cheat passes a test; no harm is done, to a server, a process and a file beside it."""
+def test_no_hostile_program_passes_or_does_harm():
+    """The harm would be to a server, a process and a file outside the sandbox."""
     held = tried(CHEATS, TESTS)
     show("cheats", held)
     assert {name for name, word in held.items() if not word.startswith("0 of")} == set()

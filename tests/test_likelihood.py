@@ -1,4 +1,4 @@
-"""Answers by likelihood: exact on the demo, alike in process and through a server, asked once."""
+"""Answers by likelihood: exact on the demo, the same in process and from a server, asked once."""
 
 import json
 
@@ -28,23 +28,21 @@ def weighed(demo_lm, items, tmp_path_factory):
 
 
 def test_scores_are_the_exact_probabilities(demo_lm, items, weighed):
-    """The demo gives its letters in two forms with the same planted probabilities; either has the
+    """The demo writes letters in two forms with the same planted probabilities; either gives the
     truth.
     """
     responses, scores, _ = weighed
-    # One run, whatever was asked for.
+    # One run, however many are requested.
     assert len(responses) == len(WHO) * len(items) and set(responses["run"]) == {0}
     true = demo.true_scores(demo_lm, WHO, items)[["persona", "item", "true"]]
     both = scores.merge(true)
     assert len(both) == len(scores) and np.abs(both["score"] - both["true"]).max() < 0.03
     assert scores["choice_mass"].between(0.999, 1 + 1e-6).all() and scores["valid"].all()
-    assert (
-        set(scores["accuracy"]) <= {0.0, 1.0}
-        and (scores.loc[scores["score"] > 0.5, "accuracy"] == 1).all()
-    )
+    assert set(scores["accuracy"]) <= {0.0, 1.0}
+    assert (scores.loc[scores["score"] > 0.5, "accuracy"] == 1).all()
 
 
-def test_the_same_planted_bias_as_by_generation_at_a_fraction_of_the_cost(
+def test_planted_bias_is_the_same_as_by_generation_at_lower_cost(
     demo_lm, items, weighed, isolated_cache
 ):
     responses, scores, _ = weighed
@@ -63,31 +61,30 @@ def test_the_same_planted_bias_as_by_generation_at_a_fraction_of_the_cost(
     assert width["likelihood"] < width["generate"]
 
 
-def test_it_is_asked_once_and_read_back_alike(demo_lm, items, weighed):
+def test_likelihoods_are_asked_once_and_read_back_unchanged(demo_lm, items, weighed):
     responses, _, store = weighed
-    # No seed decides it.
+    # It does not depend on the seed.
     again = ask.ask(demo_lm, WHO, items, answers="likelihood", seed=7, store=store)
     assert again.attrs["asked"] == 0
     pd.testing.assert_frame_equal(again, responses)
 
 
-def test_rates_and_verdict_tell_how_much_falls_on_the_choices(weighed):
+def test_rates_and_verdict_report_the_probability_of_the_choices(weighed):
     _, scores, _ = weighed
     rates = effects.rates(scores)
-    assert (
-        rates["choice_mass"].between(99.9, 100.01).all() and rates["accuracy"].between(0, 100).all()
-    )
+    assert rates["choice_mass"].between(99.9, 100.01).all()
+    assert rates["accuracy"].between(0, 100).all()
     bias = effects.personalization_bias(scores, n_permutations=99, n_bootstrap=99)
     verdict = verdicts.persona_effects(
         bias, effects.contrasts(scores), rates, effects.detectable(scores)
     )
-    told = verdict.set_index("question")["answer"]
-    assert told["How much of the probability falls on the choices?"].startswith("From 100.0% (")
+    answers = verdict.set_index("question")["answer"]
+    assert answers["How much of the probability falls on the choices?"].startswith("From 100.0% (")
 
 
-def test_what_could_be_shown_is_finer_than_by_generation(weighed):
-    """Without sampling noise 16 items show less than ten points, where single right-or-wrong
-    answers show a hundred.
+def test_detectable_effect_is_smaller_than_by_generation(weighed):
+    """Without sampling noise 16 items detect less than ten points; single binary answers, a
+    hundred.
     """
     _, scores, _ = weighed
     assert effects.detectable(scores)["smallest_contrast_holm"].item() < 15
@@ -111,8 +108,8 @@ def test_tasks_without_choices_are_left_out_or_refused(demo_lm, capsys):
         ask.ask(demo_lm, WHO, items, answers="guess")
 
 
-def test_a_begun_answer_is_continued(demo_lm):
-    """No end of turn after it, no header of another."""
+def test_partial_answer_is_continued(demo_lm):
+    """Without an end of turn or another header after it."""
     begun = [
         {"role": "user", "content": "Hello"},
         {"role": "assistant", "content": "The answer is ("},
@@ -129,11 +126,11 @@ def _tops(letters="ABCD"):
 
 
 @pytest.mark.parametrize("continues", [True, False])
-def test_a_server_is_asked_to_continue_or_for_the_letter_alone(
+def test_server_is_asked_to_continue_or_for_the_letter_only(
     continues, items, isolated_cache, monkeypatch
 ):
-    """A server that ignores the fields starts a new turn, which shows in the number of its prompt's
-    tokens.
+    """A server that ignores the fields starts a new turn, which its number of prompt tokens
+    reveals.
     """
     asked = []
 
@@ -157,10 +154,8 @@ def test_a_server_is_asked_to_continue_or_for_the_letter_alone(
     last = asked[0]["messages"][-1]
     if continues:
         assert last == {"role": "assistant", "content": prompts.template("mmlu_begun")}
-        assert (
-            asked[0]["continue_final_message"] is True
-            and asked[0]["add_generation_prompt"] is False
-        )
+        assert asked[0]["continue_final_message"] is True
+        assert asked[0]["add_generation_prompt"] is False
     else:
         assert last["role"] == "user" and "one letter alone" in last["content"]
         assert "continue_final_message" not in asked[0]

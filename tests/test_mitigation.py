@@ -1,5 +1,5 @@
-"""Defences reach the model, DPO lowers bias, and a defence that serves everybody worse is called
-that.
+"""Defences reach the model, DPO lowers bias, and a defence that degrades everybody is reported as
+such.
 """
 
 import json
@@ -24,7 +24,7 @@ IDENTITIES = personas.select("all", controls=False)
 
 
 @pytest.mark.parametrize("name", defences.select()["defence"])
-def test_a_defence_reaches_the_rendered_prompt_and_spares_the_control(name, demo_lm):
+def test_defence_is_in_the_rendered_prompt_except_the_controls(name, demo_lm):
     defence = defences.load_defence(name)
     text = defences.select().set_index("defence")["text"][name]
     for persona, phrase in IDENTITIES[["persona", "phrase"]].itertuples(index=False):
@@ -35,7 +35,7 @@ def test_a_defence_reaches_the_rendered_prompt_and_spares_the_control(name, demo
     assert defence(asked) == asked
 
 
-def test_asking_with_a_defence_asks_another_prompt(demo_lm, tmp_path):
+def test_defence_changes_the_prompt(demo_lm, tmp_path):
     items = datasets.load("mmlu", items_per_task=2)
     who, store = personas.select(["muslim"]), ResponseStore(demo_lm.id, tmp_path)
     plain, defended = (
@@ -47,16 +47,15 @@ def test_asking_with_a_defence_asks_another_prompt(demo_lm, tmp_path):
     assert defended["prompt_hash"][defended["persona"] == "muslim"].isin(plain["prompt_hash"]).all()
 
 
-def test_neutralization_keeps_most_of_what_is_needed_and_little_else():
+def test_neutralization_keeps_task_content_and_removes_the_identity():
     checks = defences.check_neutralization().set_index("needed")
     assert (checks["n"] >= 20).all()
     assert checks["estimate"]["yes"] > 0.6 > 0.3 > checks["estimate"]["no"]
-    assert (checks["ci_low"] < checks["estimate"]).all() and (
-        checks["estimate"] < checks["ci_high"]
-    ).all()
+    assert (checks["ci_low"] < checks["estimate"]).all()
+    assert (checks["estimate"] < checks["ci_high"]).all()
 
 
-def test_unknown_names_are_one_line():
+def test_unknown_names_are_a_one_line_error():
     for call in (
         lambda: defences.load_defence("magic"),
         lambda: dpo.as_chats(dpo.load_pairs("nowhere.jsonl")),
@@ -71,7 +70,7 @@ def test_unknown_names_are_one_line():
             call()
 
 
-def test_preferences_that_cannot_be_fetched_may_be_given_in_a_file(monkeypatch):
+def test_missing_preferences_may_be_read_from_a_file(monkeypatch):
     monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: {}["no network"])
     with pytest.raises(
         UserError, match=r"^cannot download Intel/orca_dpo_pairs .*: .* or give a JSON-lines file$"
@@ -79,7 +78,7 @@ def test_preferences_that_cannot_be_fetched_may_be_given_in_a_file(monkeypatch):
         dpo.load_pairs("hub")
 
 
-def test_variants_ask_the_same_preferences_differently(tmp_path):
+def test_variants_differ_in_the_prompts_of_the_same_preferences(tmp_path):
     file = tmp_path / "pairs.jsonl"
     row = {
         "system": "Be brief.",
@@ -96,14 +95,14 @@ def test_variants_ask_the_same_preferences_differently(tmp_path):
     assert heads["dpo"].str["content"].eq("Be brief.").all()
     assert heads["dpo-vanilla"].str["role"].eq("user").all()
     # 31 identities and the two controls, none of them "I am no_persona." (S17).
-    said = set(heads["dpo-random"].str["content"])
-    assert said == {personas.system_prompt(name) for name in personas.select("all")["persona"]} - {
-        ""
-    } | {"Hi"}
+    system_prompts = set(heads["dpo-random"].str["content"])
+    assert system_prompts == {
+        personas.system_prompt(name) for name in personas.select("all")["persona"]
+    } - {""} | {"Hi"}
 
 
 @pytest.mark.parametrize("template", [NO_SYSTEM, DROPS_SYSTEM])
-def test_tuning_never_loses_the_identity_to_a_template(template, tmp_path, monkeypatch):
+def test_tuning_keeps_the_identity_with_every_template(template, tmp_path, monkeypatch):
     """S9: the released code probably trained Llama-2 without the identities."""
     monkeypatch.setattr(dpo, "CACHE", tmp_path / "cache")
     seen = {}
@@ -121,13 +120,13 @@ def test_tuning_never_loses_the_identity_to_a_template(template, tmp_path, monke
     assert [path.suffix for path in (tmp_path / "cache" / "tuned").iterdir()] == [".lock"]
 
 
-def test_tuning_that_left_no_numbers_or_no_pairs_is_told(tmp_path, monkeypatch, isolated_cache):
+def test_tuning_without_losses_or_pairs_is_an_error(tmp_path, monkeypatch, isolated_cache):
     monkeypatch.setattr(dpo, "CACHE", tmp_path / "cache")
     model, pair = str(save_model(tmp_path / "tiny")), dict.fromkeys(dpo.COLUMNS, "What now?")
     pairs, how = pd.DataFrame([pair] * 3), {"variant": "dpo", "steps": 1, "batch": 2}
     with pytest.raises(UserError, match=r"not all numbers.*: give a lower learning rate"):
         dpo.tune(model, pairs, learning_rate=math.inf, **how)
-    # Finite weights, whose sums are not.
+    # Finite weights whose sums overflow.
     tuned = dpo.tune(model, pairs, learning_rate=1e30, **how | {"steps": 2})
     lm, chat = models.load_model(tuned), user_says("What now?")
     for call in (lambda: lm.choose([chat], ["A", "B"]), lambda: texts(lm, ["?"], 0.0, 0, 2)):
@@ -142,7 +141,7 @@ def test_tuning_that_left_no_numbers_or_no_pairs_is_told(tmp_path, monkeypatch, 
     assert len([*(tmp_path / "cache" / "tuned").glob("[!.]*")]) == 2
 
 
-def test_a_large_model_learns_a_step_in_small_parts(demo_lm, monkeypatch):
+def test_training_step_of_a_large_model_is_split(demo_lm, monkeypatch):
     """Eight pairs at once took 14 GB for a model of 0.5 billion parameters."""
 
     def parts(batch: int) -> list[int]:
@@ -153,12 +152,12 @@ def test_a_large_model_learns_a_step_in_small_parts(demo_lm, monkeypatch):
     assert [parts(batch) for batch in (40, 12, 3)] == [[2, 20], [2, 6], [1, 3]]
 
 
-def test_dpo_lowers_the_true_bias_of_the_demo_on_items_it_was_not_tuned_on(tmp_path, monkeypatch):
+def test_dpo_lowers_the_true_bias_on_held_out_items(tmp_path, monkeypatch):
     names, who = ["mmlu", "do_not_answer"], personas.select(["religion", "gender"])
     items, measured = datasets.load(names), datasets.load(names, items_per_task=12)
     pairs = demo.preference_pairs(items, 30 * 8, without=measured)
     assert not set(pairs["question"]) & {tasks.prompt(item) for item in measured.itertuples()}
-    # Other data may name their items alike.
+    # Other data may use the same item names.
     others = items.assign(question=items["question"] + " Really?")
     whole, kept = (demo.preference_pairs(items, 60, without=each) for each in (None, others))
     assert whole.equals(kept)
@@ -166,7 +165,7 @@ def test_dpo_lowers_the_true_bias_of_the_demo_on_items_it_was_not_tuned_on(tmp_p
     folders = []
     for again in "ab":
         monkeypatch.setattr(dpo, "CACHE", tmp_path / again)
-        # As of a process that was killed at it.
+        # As left by a killed process.
         left = tmp_path / again / "tuned" / f".{Path(folders[0]).name if folders else ''}.partial"
         (left / "model").mkdir(parents=True)
         folders.append(dpo.tune("demo", pairs, **how))
@@ -175,7 +174,7 @@ def test_dpo_lowers_the_true_bias_of_the_demo_on_items_it_was_not_tuned_on(tmp_p
     )
     assert demo.exact_bias(after, "true")["joint"] < 0.5 * demo.exact_bias(before, "true")["joint"]
     assert after["true"].mean() > before["true"].mean() and after["outside"].mean() < 0.15
-    # Repeatable, and found again rather than trained again.
+    # Training is repeatable, and a second call loads the result.
     assert len({models.load_model(folder).revision for folder in folders}) == 1
     assert [path for path in left.parent.iterdir() if path.is_dir()] == [Path(folders[1])]
     monkeypatch.setattr(dpo.adapter, "train", None)
@@ -183,8 +182,8 @@ def test_dpo_lowers_the_true_bias_of_the_demo_on_items_it_was_not_tuned_on(tmp_p
 
 
 def planted(scale: float, shift: float) -> pd.DataFrame:
-    """Scores of two tasks before and after: identity effects of PB 3 times ``scale``, and a shift
-    for everybody.
+    """Scores of two tasks before and after: identity effects of PB 3 times ``scale``, and a common
+    shift.
     """
     effect, names = 3 * unit_effects(np.random.default_rng(0)), ("undefended", "defended")
     tables = [
@@ -206,7 +205,7 @@ def planted(scale: float, shift: float) -> pd.DataFrame:
         (2, 0, "No, it raises PB"),
     ],
 )
-def test_verdict_tells_a_remedy_from_serving_everybody_worse(scale, shift, says):
+def test_verdict_distinguishes_a_remedy_from_degrading_everybody(scale, shift, says):
     """S13, S14."""
     change = effects.paired_change(
         planted(scale, shift), {"defended": "undefended"}, n_bootstrap=300
@@ -217,9 +216,9 @@ def test_verdict_tells_a_remedy_from_serving_everybody_worse(scale, shift, says)
     if says.startswith("Yes"):
         assert headline.startswith("Defended, of 1 tried: PB")
     else:
-        # That it is worse for all is told.
-        told = "Not told by these data" if says == "Not shown" else "No"
-        assert headline.startswith(f"{told}: none of the 1 tried")
+        # The verdict says that everybody is worse off.
+        prefix = "Not told by these data" if says == "Not shown" else "No"
+        assert headline.startswith(f"{prefix}: none of the 1 tried")
 
 
 @pytest.mark.parametrize(
@@ -234,7 +233,7 @@ def test_verdict_tells_a_remedy_from_serving_everybody_worse(scale, shift, says)
         (-2.9, 0.01, "Yes, PB falls and no mean loses 3 points:"),
     ],
 )
-def test_no_remedy_rests_on_what_is_merely_not_shown(ci_low, p_placebo, says):
+def test_absence_of_evidence_is_no_remedy(ci_low, p_placebo, says):
     change = effects.paired_change(planted(0.2, 0), {"defended": "undefended"}, n_bootstrap=300)
     safety = change["metric"].eq("mean") & change["task"].eq("safety")
     change["ci_low"] = change["ci_low"].mask(safety, ci_low)
@@ -242,20 +241,16 @@ def test_no_remedy_rests_on_what_is_merely_not_shown(ci_low, p_placebo, says):
     both = pd.concat([change, change.assign(condition="placebo"), change.assign(condition="tuned")])
     answers = safety_utility.verdicts.mitigation(both, placebo).set_index("question")["answer"]
     assert answers["Is defended a remedy?"].startswith(says)
-    assert (
-        "placebo" in answers["Is placebo a remedy?"]
-        and "placebo" not in answers["Is tuned a remedy?"]
-    )
+    assert "placebo" in answers["Is placebo a remedy?"]
+    assert "placebo" not in answers["Is tuned a remedy?"]
     against = answers["Do the prompt defences do more than any further sentence?"]
-    assert (
-        against.startswith("Not shown of any." if p_placebo > 0.05 else "defended beat")
-        and f"{p_placebo:.3f}" in against
-    )
+    assert against.startswith("Not shown of any." if p_placebo > 0.05 else "defended beat")
+    assert f"{p_placebo:.3f}" in against
 
 
 @pytest.mark.parametrize("asked", ["utility", "safety"])
-def test_a_price_that_was_not_asked_is_not_excluded(asked):
-    """S13: a model that refuses all is safe, and serves all alike."""
+def test_unmeasured_cost_is_not_ruled_out(asked):
+    """S13: a model that refuses everything is safe, and serves all alike."""
     scores = planted(0.2, 0).query("task == @asked")
     change = effects.paired_change(scores, {"defended": "undefended"}, n_bootstrap=300)
     says = safety_utility.verdicts.mitigation(change)["answer"][1]
@@ -264,8 +259,8 @@ def test_a_price_that_was_not_asked_is_not_excluded(asked):
 
 
 def raised(closer: float, seed: int) -> pd.DataFrame:
-    """Two tasks whose means are 50 % before and 90 % after; identities' log-odds spread as before
-    times ``closer``.
+    """Two tasks with means 50 % before and 90 % after; the spread of log-odds is multiplied by
+    ``closer``.
     """
     log_odds, parts = 0.24 * unit_effects(np.random.default_rng(1), 8), []
     levels = [("undefended", 0.5, (1, 1), 1), ("defended", 0.9, (9, 1), closer)]
@@ -282,8 +277,8 @@ def joint(change: pd.DataFrame) -> pd.DataFrame:
     return change.query("task == 'joint'").set_index("metric")
 
 
-def test_identities_that_rise_alike_come_no_closer_in_log_odds():
-    """PB shrinks by itself where all near 0 or 100 %: whoever refuses all serves all alike."""
+def test_common_increase_is_no_convergence_in_log_odds():
+    """PB shrinks by itself near 0 or 100 %: who refuses everything serves all alike."""
     against, p_values = {"defended": "undefended"}, []
     for seed in range(40):
         change = effects.paired_change(raised(1, seed), against, n_bootstrap=200)
@@ -296,8 +291,8 @@ def test_identities_that_rise_alike_come_no_closer_in_log_odds():
     assert joint(closer).loc["pb_log_odds", "p_value"] < 0.01
 
 
-def test_log_odds_count_what_scores_and_their_complement_alike():
-    """The spread of log-odds of failing is that of succeeding."""
+def test_log_odds_spread_is_symmetric_in_success_and_failure():
+    """The spread is the same for scores and their complements."""
     scores, against = raised(0.5, 3), {"defended": "undefended"}
     columns = ["before", "after", "estimate", "ci_low", "ci_high", "p_value"]
     found, mirrored = (
@@ -310,17 +305,17 @@ def test_log_odds_count_what_scores_and_their_complement_alike():
 @pytest.mark.parametrize(
     ("closer", "says"), [(1, "Not shown of defended, 0.3"), (0, "Shown of defended, 0.3")]
 )
-def test_verdict_tells_coming_closer_from_the_level(closer, says):
+def test_verdict_distinguishes_convergence_from_a_ceiling_effect(closer, says):
     change = effects.paired_change(raised(closer, 2), {"defended": "undefended"}, n_bootstrap=300)
     question = "Do identities come closer than higher or lower scores of all alone bring them?"
-    told = safety_utility.verdicts.mitigation(change).set_index("question")["answer"]
-    assert told[question].startswith(says)
+    answers = safety_utility.verdicts.mitigation(change).set_index("question")["answer"]
+    assert answers[question].startswith(says)
     without = change.query("metric != 'pb_log_odds'")
-    told = safety_utility.verdicts.mitigation(without).set_index("question")["answer"]
-    assert told[question].startswith("Not shown of defended, where all may score 0 or 100 %.")
+    answers = safety_utility.verdicts.mitigation(without).set_index("question")["answer"]
+    assert answers[question].startswith("Not shown of defended, where all may score 0 or 100 %.")
 
 
-def test_where_all_score_alike_there_are_no_log_odds():
+def test_equal_scores_have_no_log_odds_spread():
     scores = raised(1, 0)
     scores["score"] = scores["score"].mask(scores["condition"] == "defended", 1.0)
     change = effects.paired_change(scores, {"defended": "undefended"}, n_bootstrap=50)
@@ -328,11 +323,9 @@ def test_where_all_score_alike_there_are_no_log_odds():
     assert joint(change).loc["pb_corrected", "after"] == 0
 
 
-def test_published_changes_stand_beside_measured_ones():
+def test_published_changes_are_compared_with_measured_ones():
     change = effects.paired_change(planted(0.2, 0), {"defended": "undefended"}, n_bootstrap=300)
     both = pd.concat([change, change.assign(condition="dpo-random")])
     table = safety_utility.published.mitigation(both, ["defended"], "demo")
-    assert (
-        table["published"].tolist() == [-12, -49]
-        and table["comparable"].str.startswith("not comparable").all()
-    )
+    assert table["published"].tolist() == [-12, -49]
+    assert table["comparable"].str.startswith("not comparable").all()

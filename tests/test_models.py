@@ -1,4 +1,4 @@
-"""Models in process: texts and log-probabilities against transformers' own, one by one."""
+"""Models in process: texts and log-probabilities equal those of transformers, one by one."""
 
 import json
 import weakref
@@ -38,7 +38,7 @@ def lm(tiny_model_folder):
 
 
 def chats(n=12):
-    """Prompts of mixed lengths, with and without a system message."""
+    """Prompts of different lengths, with and without a system message."""
     asked = [
         [{"role": "user", "content": "What is the " + "capital of " * i + "the country?"}]
         for i in range(n)
@@ -76,12 +76,12 @@ def check_against_transformers(lm, asked):
     np.testing.assert_allclose(np.stack(lm.choose(asked, CHOICES)), expected, atol=1e-4)
 
 
-def test_texts_and_log_probabilities_are_those_of_transformers(lm):
+def test_texts_and_log_probabilities_equal_transformers(lm):
     check_against_transformers(lm, chats() + chats(3))
 
 
 @pytest.mark.parametrize("pack", [1, 30, 10_000])
-def test_choose_does_not_depend_on_how_prompts_are_packed(lm, monkeypatch, pack):
+def test_choose_does_not_depend_on_packing(lm, monkeypatch, pack):
     monkeypatch.setattr(lm, "pack", pack)
     each = [CHOICES[: 1 + i % 5] for i in range(12)]
     for chat, choices, scores in zip(chats(), each, lm.choose(chats(), each), strict=True):
@@ -110,7 +110,7 @@ def test_choose_computes_a_shared_prefix_once(lm, monkeypatch):
 
 
 @pytest.mark.parametrize("depth", [0.5, 1.0])
-def test_hidden_states_are_those_of_each_prompt_alone(lm, monkeypatch, depth):
+def test_hidden_states_equal_those_of_each_prompt_alone(lm, monkeypatch, depth):
     monkeypatch.setattr(lm, "pack", 64)
     layer = round(depth * lm.model.config.num_hidden_layers)
     for chat, states in zip(chats(), lm.hidden_states(chats(), depth), strict=True):
@@ -119,7 +119,7 @@ def test_hidden_states_are_those_of_each_prompt_alone(lm, monkeypatch, depth):
         np.testing.assert_allclose(states, plain.hidden_states[layer][0, -1], atol=1e-4)
 
 
-def test_an_answer_does_not_depend_on_its_batch(lm, monkeypatch):
+def test_answer_does_not_depend_on_its_batch(lm, monkeypatch):
     sampling, asked = Sampling(max_tokens=30), chats() * 2
     seeds = list(range(len(asked)))
     alone = [
@@ -134,7 +134,7 @@ def test_an_answer_does_not_depend_on_its_batch(lm, monkeypatch):
     assert [answer.text for answer in backwards][::-1] == alone
 
 
-def test_answers_to_one_prompt_are_computed_once_until_they_differ(lm, monkeypatch):
+def test_repeated_prompt_is_computed_once_until_answers_differ(lm, monkeypatch):
     computed, forward = [], lm._forward
     monkeypatch.setattr(
         lm,
@@ -156,14 +156,14 @@ def test_answers_to_one_prompt_are_computed_once_until_they_differ(lm, monkeypat
     )
 
 
-def test_special_tokens_are_left_out_but_for_tags_around_a_thought(tmp_path):
+def test_special_tokens_are_removed_except_reasoning_tags(tmp_path):
     words = AutoTokenizer.from_pretrained(save_model(tmp_path))
     words.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]"]})
     for text in ("[THINK]A?[/THINK]B", "B"):
         assert decoded(words, words.encode(text + "<|im_end|>"), tags_of(words)) == text
 
 
-def test_finish_reasons_and_mixed_lengths(lm, monkeypatch):
+def test_finish_reasons_with_mixed_lengths(lm, monkeypatch):
     asked = chats(20)
     long = lm.generate(asked, GREEDY, range(20))
     assert {answer.finish_reason for answer in long} == {"length"}
@@ -180,7 +180,7 @@ def test_finish_reasons_and_mixed_lengths(lm, monkeypatch):
     assert [answer.prompt_tokens for answer in short] == [len(ids_of(lm, chat)) for chat in asked]
 
 
-def test_context_window(lm):
+def test_context_window_is_respected(lm):
     room = 5
     filler = [
         {
@@ -205,7 +205,7 @@ def test_context_window(lm):
         (RuntimeError, "[alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
     ],
 )
-def test_memory_running_out_halves_the_batches(tiny_model_folder, monkeypatch, error, message):
+def test_out_of_memory_halves_the_batch_size(tiny_model_folder, monkeypatch, error, message):
     lm = load_model(str(tiny_model_folder), device="cpu")
     expected = [
         lm.generate(chats(), Sampling(max_tokens=20), range(12)),
@@ -214,7 +214,7 @@ def test_memory_running_out_halves_the_batches(tiny_model_folder, monkeypatch, e
     forward, limit, failed = lm._forward, [100], []
 
     def forward_in_little_memory(tokens, positions, mask, cache, keep, *layer):
-        # What did not fit is freed before the next attempt.
+        # Memory of the failed attempt is freed before the next.
         assert all(cache() is None for cache in failed)
         if tokens.numel() > limit[0] or len(tokens) > 4:
             failed.append(weakref.ref(cache))
@@ -223,7 +223,7 @@ def test_memory_running_out_halves_the_batches(tiny_model_folder, monkeypatch, e
 
     monkeypatch.setattr(lm, "_forward", forward_in_little_memory)
     attempts = int(np.log2(lm.rows / 4))
-    for _ in range(2):  # the batches do not grow again
+    for _ in range(2):  # batches stay small
         again = lm.generate(chats(), Sampling(max_tokens=20), range(12))
         assert [answer.text for answer in again] == [answer.text for answer in expected[0]]
         assert lm.rows == 4 and len(failed) == attempts
@@ -233,7 +233,7 @@ def test_memory_running_out_halves_the_batches(tiny_model_folder, monkeypatch, e
         lm.generate(chats(), GREEDY, range(12))
 
 
-def test_other_errors_of_torch_are_not_taken_for_a_lack_of_memory(lm, monkeypatch):
+def test_other_torch_errors_are_not_treated_as_out_of_memory(lm, monkeypatch):
     def broken(*_):
         raise RuntimeError("shapes differ")
 
@@ -253,7 +253,7 @@ def test_other_errors_of_torch_are_not_taken_for_a_lack_of_memory(lm, monkeypatc
         (1, 1.0, [1, 0, 0, 0, 0]),
     ],
 )
-def test_draws_follow_the_distribution(top_k, top_p, expected):
+def test_samples_follow_the_distribution(top_k, top_p, expected):
     n = 9_000
     logits = torch.tensor([0.4, 0.05, 0.3, 0.05, 0.2]).log().mul(0.5).expand(n, -1)
     drawn = pick(
@@ -276,21 +276,21 @@ def test_draws_follow_the_distribution(top_k, top_p, expected):
         ),
     ],
 )
-def test_sliding_windows_are_kept(tmp_path, config, options):
+def test_sliding_window_attention_is_kept(tmp_path, config, options):
     lm = load_model(str(save_model(tmp_path / "windowed", config, **options)), device="cpu")
     assert max(len(ids_of(lm, chat)) for chat in chats()) > 60
     check_against_transformers(lm, chats())
 
 
 @pytest.mark.parametrize("config", [MambaConfig, BloomConfig])
-def test_architectures_that_cannot_be_packed_are_refused(tmp_path, config):
+def test_unsupported_architectures_are_refused(tmp_path, config):
     with pytest.raises(UserError, match="serve it"):
         load_model(str(save_model(tmp_path / "other", config)), device="cpu")
 
 
 @pytest.mark.parametrize("template", [CHATML, NO_SYSTEM, DROPS_SYSTEM])
-def test_the_persona_is_in_every_prompt(template):
-    """S9: a template without a system role, or that drops one, must not lose the identity."""
+def test_persona_is_in_every_prompt(template):
+    """S9: a template that rejects or drops a system message must not lose the identity."""
     chat = [{"role": "system", "content": PERSONA}, {"role": "user", "content": "Hello"}]
     prompt = rendering.render(tokenizer(template), chat)
     assert PERSONA in prompt and "Hello" in prompt and prompt.endswith("<|im_start|>assistant\n")
@@ -317,7 +317,7 @@ TINY, KEPT, SAME = "You are Tiny, a small model.", "a prompt of its own", "same 
         (DATED, "Cutting Knowledge Date: May 2026", SAME),
     ],
 )
-def test_what_a_template_says_where_no_system_message_is_given(template, own, empty):
+def test_default_system_prompt_of_a_template_is_detected(template, own, empty):
     words = tokenizer(template)
     assert rendering.describe(words) == {
         "default_system_prompt": own,
@@ -333,7 +333,7 @@ def test_what_a_template_says_where_no_system_message_is_given(template, own, em
 
 
 @pytest.mark.parametrize("template", [OWN_SYSTEM, CHATML, OWN_FOR_EMPTY])
-def test_what_a_server_gives_away_of_a_system_prompt_of_its_own(template):
+def test_default_system_prompt_of_a_server_is_detected(template):
     words = tokenizer(template)
     length = f"{len(words(TINY).input_ids)} tokens, whose text the server does not tell"
 
@@ -347,7 +347,7 @@ def test_what_a_server_gives_away_of_a_system_prompt_of_its_own(template):
     assert about["default_system_prompt"] == (length if template == OWN_SYSTEM else "unknown")
 
 
-def test_templates_that_cannot_work_are_refused():
+def test_unusable_templates_are_refused():
     chat = [{"role": "system", "content": PERSONA}, {"role": "user", "content": "Hello"}]
     for none in (None, ""):
         with pytest.raises(UserError, match="no chat template"):
@@ -358,15 +358,15 @@ def test_templates_that_cannot_work_are_refused():
         rendering.render(tokenizer("{{ raise_exception('never') }}"), chat)
 
 
-def test_no_second_bos(tmp_path):
-    """S9: the template has written BOS already, and the tokenizer would write another."""
+def test_bos_token_is_not_doubled(tmp_path):
+    """S9: the template already contains BOS, and the tokenizer would add another."""
     folder = save_model(tmp_path / "bos", template=WITH_BOS)
     lm = load_model(str(folder), device="cpu")
     (tokens,) = lm._encode([lm.render(chats(1)[0])])
     assert (tokens == lm.tokenizer.bos_token_id).sum() == 1
 
 
-def test_revision_follows_the_weights(tiny_model_folder, tmp_path):
+def test_revision_depends_on_the_weights(tiny_model_folder, tmp_path):
     same, other = save_model(tmp_path / "same"), save_model(tmp_path / "other", seed=1)
     revisions = [
         load_model(str(folder), device="cpu").revision
@@ -391,7 +391,7 @@ def test_revision_follows_the_weights(tiny_model_folder, tmp_path):
         ("{broken}", "cannot be loaded"),
     ],
 )
-def test_bad_models_are_one_clear_line(tmp_path, spec, message):
+def test_invalid_model_is_a_one_line_error(tmp_path, spec, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "model.safetensors").write_bytes(b"not weights")
@@ -400,8 +400,8 @@ def test_bad_models_are_one_clear_line(tmp_path, spec, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_damaged_or_incomplete_folder_is_one_clear_line(tmp_path):
-    """Weights that are not there would be made up at random, layer after layer."""
+def test_damaged_or_incomplete_folder_is_a_one_line_error(tmp_path):
+    """Missing weights would silently be initialised at random."""
     folder = save_model(tmp_path / "damaged")
     config, weights = folder / "config.json", folder / "model.safetensors"
     whole, described = weights.read_bytes(), config.read_text()
@@ -430,15 +430,15 @@ def test_a_damaged_or_incomplete_folder_is_one_clear_line(tmp_path):
         ({"dtype": "int3"}, "dtype"),
     ],
 )
-def test_bad_device_or_dtype(tiny_model_folder, options, message):
+def test_invalid_device_or_dtype_is_refused(tiny_model_folder, options, message):
     with pytest.raises(UserError, match=message):
         load_model(str(tiny_model_folder), **options)
 
 
-def test_bfloat16_is_float32_but_for_rounding(lm, tiny_model_folder):
+def test_bfloat16_equals_float32_up_to_rounding(lm, tiny_model_folder):
     coarse = load_model(str(tiny_model_folder), device="cpu", dtype="bfloat16")
     assert coarse.describe()["dtype"] == "bfloat16"
-    # What is stored of one is not taken for the other's.
+    # Each has its own cache key.
     assert coarse.commit == lm.commit == lm.revision and coarse.revision != lm.revision
     np.testing.assert_allclose(
         np.stack(coarse.choose(chats(), CHOICES)), np.stack(lm.choose(chats(), CHOICES)), atol=1
@@ -446,19 +446,19 @@ def test_bfloat16_is_float32_but_for_rounding(lm, tiny_model_folder):
     assert {answer.output_tokens for answer in coarse.generate(chats(), GREEDY, range(12))} == {25}
 
 
-def test_nothing_to_ask(lm):
+def test_empty_request_list_gives_no_answers(lm):
     assert lm.generate([], GREEDY, []) == lm.choose([], CHOICES) == []
 
 
-def test_empty_choice(lm):
+def test_empty_choice_is_refused(lm):
     with pytest.raises(UserError, match="empty"):
         lm.choose(chats(1), ["A", ""])
 
 
-def test_prepacked_weights_give_what_the_weights_give(lm, tiny_model_folder, monkeypatch):
+def test_prepacked_weights_give_the_same_results(lm, tiny_model_folder, monkeypatch):
     monkeypatch.setattr(prepacked, "MIN_WEIGHTS", 0)
     packed = load_model(str(tiny_model_folder), device="cpu")
-    # It is small.
+    # The tiny model is below the default threshold.
     assert not any(isinstance(layer, prepacked.PrepackedLinear) for layer in lm.model.modules())
     layers = [
         layer for layer in packed.model.modules() if isinstance(layer, prepacked.PrepackedLinear)
@@ -474,11 +474,12 @@ def test_prepacked_weights_give_what_the_weights_give(lm, tiny_model_folder, mon
         [answer.text for answer in one.generate(chats(), sampling, seeds)] for one in (packed, lm)
     ]
     assert texts[0] == texts[1]
-    layers[0](torch.ones(1, layers[0].in_features)).sum().backward()  # it can be tuned
+    # Packed layers still support gradients
+    layers[0](torch.ones(1, layers[0].in_features)).sum().backward()
     assert layers[0].weight.grad is not None
 
 
-def test_weights_too_large_for_a_second_copy_are_not_packed(tiny_model_folder, monkeypatch):
+def test_weights_too_large_to_copy_are_not_packed(tiny_model_folder, monkeypatch):
     monkeypatch.setattr(prepacked, "MIN_WEIGHTS", 0)
     monkeypatch.setattr(prepacked, "MAX_BYTES", 1000)
     layers = load_model(str(tiny_model_folder), device="cpu").model.modules()

@@ -1,6 +1,4 @@
-"""Models behind a server: a real one, and servers that fail in
-every way the client must survive.
-"""
+"""Models behind a server: a real one, and fakes with every failure that the client must survive."""
 
 import itertools
 import json
@@ -31,7 +29,7 @@ def impatient(monkeypatch):
 
 
 def well_behaved(body):
-    """Counts words as tokens, system message included."""
+    """Count words as tokens, system message included."""
     return 200, completion(prompt_tokens=sum(len(m["content"].split()) for m in body["messages"]))
 
 
@@ -60,7 +58,7 @@ def test_both_backends_answer_and_grade_the_same(served_demo_model, tmp_path):
     assert 0 < scores["demo"]["score"].mean() < 1 and scores["demo"]["valid"].all()
 
 
-def test_a_server_draws_at_random_unless_told_not_to(served_demo_model):
+def test_server_samples_unless_greedy(served_demo_model):
     lm = load_model(served_demo_model)
     greedy, again = (lm.generate(CHATS, GREEDY, range(6)) for _ in range(2))
     assert [answer.text for answer in greedy] == [answer.text for answer in again]
@@ -69,12 +67,12 @@ def test_a_server_draws_at_random_unless_told_not_to(served_demo_model):
     assert [answer.text for answer in drawn] != [answer.text for answer in greedy]
 
 
-def test_a_server_without_log_probabilities_says_so(served_demo_model):
+def test_server_without_log_probabilities_is_refused(served_demo_model):
     with pytest.raises(UserError, match=r"gives no log-probabilities.*extract"):
         load_model(served_demo_model).choose(CHATS, ["A", "B"])
 
 
-def test_a_server_s_hidden_states_cannot_be_probed(served_demo_model):
+def test_hidden_states_of_a_server_are_unavailable(served_demo_model):
     pairs, folds = [("Tell me.", f"The user likes {i}.") for i in range(9)], np.arange(9) % 3
     with pytest.raises(UserError, match="shows no hidden states; give encoder= a model in process"):
         classifiers.cross_validate(
@@ -82,12 +80,12 @@ def test_a_server_s_hidden_states_cannot_be_probed(served_demo_model):
         )
 
 
-def test_a_model_the_server_does_not_have(served_demo_model):
+def test_unknown_model_of_a_server_is_refused(served_demo_model):
     with pytest.raises(UserError, match="'other' does not answer"):
         load_model("openai:other@" + served_demo_model.rpartition("@")[2])
 
 
-def test_unreachable_server():
+def test_unreachable_server_is_refused():
     with pytest.raises(UserError, match="unreachable") as caught:
         load_model(f"openai:m@http://127.0.0.1:{free_port()}/v1")
     assert "\n" not in str(caught.value)
@@ -102,13 +100,13 @@ FAILURES = [
     (200, b"not json"),
     (200, {"choices": []}),
     (200, b'"text"'),
-    (200, b"[" * 100_000),  # deeper than Python's parser goes
+    (200, b"[" * 100_000),  # nested deeper than Python's JSON parser allows
     (200, completion("half an ans", finish_reason="ERROR")),
 ]
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: str(failure)[:20])
-def test_what_may_pass_is_asked_again(impatient, monkeypatch, failure):
+def test_transient_failure_is_retried(impatient, monkeypatch, failure):
     replies = itertools.chain([failure, failure], itertools.repeat((200, completion("at last"))))
     with scripted_server(after_load(lambda body: next(replies))) as url:
         lm = load_model(f"openai:m@{url}")
@@ -118,7 +116,7 @@ def test_what_may_pass_is_asked_again(impatient, monkeypatch, failure):
     assert (answer.text, answer.finish_reason) == ("at last", "stop")
 
 
-def test_what_fails_for_good_is_missing_not_wrong(impatient, monkeypatch):
+def test_permanent_failure_is_missing_not_wrong(impatient, monkeypatch):
     monkeypatch.setattr(connection, "RETRIES", 1)
     asked = []
 
@@ -137,10 +135,10 @@ def test_what_fails_for_good_is_missing_not_wrong(impatient, monkeypatch):
         answers = load_model(f"openai:m@{url}").generate(CHATS, GREEDY, range(6))
     assert [answer.finish_reason for answer in answers] == ["error"] * 3 + ["length"] * 3
     assert [answer.text for answer in answers] == [None] * 3 + ["fine"] * 3
-    assert len(asked) == 2 + 6  # the failing and the garbled one twice, a refused one once
+    assert len(asked) == 2 + 6  # failing and garbled ones twice, refused ones once
 
 
-def test_a_server_that_refuses_everything(impatient):
+def test_server_that_refuses_every_request_is_an_error(impatient):
     with scripted_server(
         after_load(lambda body: (401, {"error": {"message": "key revoked"}}))
     ) as url:
@@ -149,7 +147,7 @@ def test_a_server_that_refuses_everything(impatient):
             lm.generate(CHATS, GREEDY, range(6))
 
 
-def test_requests_carry_seed_and_sampling():
+def test_requests_contain_seed_and_sampling_parameters():
     bodies = []
     with scripted_server(lambda body: bodies.append(body) or well_behaved(body)) as url:
         load_model(f"openai:m@{url}").generate(CHATS[:1], Sampling(top_p=0.9, max_tokens=7), [42])
@@ -168,7 +166,7 @@ def test_requests_carry_seed_and_sampling():
     }
 
 
-def test_a_server_without_top_k(impatient):
+def test_server_without_top_k_is_supported_or_refused(impatient):
     def reply(body):
         return (400, {}) if {"top_k", "generation_config"} & set(body) else well_behaved(body)
 
@@ -180,8 +178,8 @@ def test_a_server_without_top_k(impatient):
 
 
 @pytest.mark.parametrize("how", ["refuses", "drops"])
-def test_the_persona_reaches_a_server_without_system_role(impatient, how):
-    """S9, seen from outside: a refused or uncounted system message goes to the user turn."""
+def test_persona_reaches_a_server_without_system_role(impatient, how):
+    """S9: a system message that is rejected, or not counted in tokens, moves to the user turn."""
 
     def reply(body):
         roles = [message["role"] for message in body["messages"]]

@@ -1,6 +1,4 @@
-"""Answers taken apart: a server that gives each outcome, and what is asked again, graded and
-reported.
-"""
+"""Outcomes of requests: a server that gives each of them, retries, grading and reports."""
 
 import random
 
@@ -23,7 +21,7 @@ def message(**fields):
     return completion(message={"role": "assistant", "content": "", **fields})
 
 
-#: What the server says to the question of that name.
+#: The server's reply to the question of each name.
 REPLIES = {
     "answered": completion("The answer is (B)."),
     "truncated": completion("The answer is (B) since", finish_reason="length"),
@@ -63,7 +61,7 @@ def items_named(names, task="mmlu"):
 
 
 def asked_for(body):
-    """The name of the question that a request holds."""
+    """The name of the question in a request."""
     return body["messages"][-1]["content"].partition("Q: ")[2].partition("!")[0]
 
 
@@ -72,7 +70,7 @@ def put(url, who, items, folder):
     return ask.ask(lm, who, items, runs=1, sampling=GREEDY, store=ResponseStore(lm.id, folder))
 
 
-def test_each_outcome_is_told_stored_and_graded(impatient, tmp_path):
+def test_each_outcome_is_reported_stored_and_graded(impatient, tmp_path):
     asked = []
 
     def reply(body):
@@ -92,13 +90,16 @@ def test_each_outcome_is_told_stored_and_graded(impatient, tmp_path):
         first = put(url, who, items, tmp_path)
         asked.clear()
         again = put(url, who, items, tmp_path)
-    told = first.set_index("item")
+    answers = first.set_index("item")
     expected = {**OUTCOMES, "stopped at the door": "blocked", "aborted": "failed"}
-    assert told["outcome"].to_dict() == expected
-    assert told.loc["thought", ["text", "reasoning"]].tolist() == ["The answer is (B).", "A?"]
-    assert told.loc["thought apart", ["text", "reasoning"]].tolist() == ["The answer is (B).", "A?"]
-    assert told.loc["unfinished", ["text", "reasoning"]].tolist() == ["", "The answer is (B)?"]
-    assert told.loc["blocked", "finish_reason"] == "content_filter"  # the server's own word
+    assert answers["outcome"].to_dict() == expected
+    assert answers.loc["thought", ["text", "reasoning"]].tolist() == ["The answer is (B).", "A?"]
+    assert answers.loc["thought apart", ["text", "reasoning"]].tolist() == [
+        "The answer is (B).",
+        "A?",
+    ]
+    assert answers.loc["unfinished", ["text", "reasoning"]].tolist() == ["", "The answer is (B)?"]
+    assert answers.loc["blocked", "finish_reason"] == "content_filter"  # the server's own reason
     assert {name for name in asked if name} == {"aborted"}
     assert again.attrs["asked"] == again.attrs["unanswered"] == 1
     scores = tasks.grade(first, items).set_index("item")
@@ -121,24 +122,24 @@ def test_each_outcome_is_told_stored_and_graded(impatient, tmp_path):
             "mmlu, unfinished": 200 / 11,
         }
     )
-    # Of the five that say something.
+    # Of the five answers with content.
     assert effects.rates(scores.reset_index())["estimate"].item() == 80
 
 
 @pytest.mark.parametrize("n_blocked", [8, 11, 12])
-def test_a_filter_that_stops_one_identity_is_named(n_blocked, impatient, tmp_path):
-    """So many of 12 prompts of one identity are blocked; all else is harmless."""
+def test_content_filter_that_blocks_one_identity_is_named(n_blocked, impatient, tmp_path):
+    """``n_blocked`` of 12 prompts of one identity are blocked; all other answers are harmless."""
     names = [f"{number:02}" for number in range(12)]
     items = items_named(names, task="strongreject")
     who = personas.select(["muslim", "hindu", "jewish"], controls=["none"])
 
     def reply(body):
-        said, name = str(body["messages"]), asked_for(body)
+        prompt, name = str(body["messages"]), asked_for(body)
         if not name:
             return well_behaved(body)
-        if "Muslim" in said and name < f"{n_blocked:02}":
+        if "Muslim" in prompt and name < f"{n_blocked:02}":
             return 200, completion("", finish_reason="content_filter")
-        harmful = "Hindu" in said and name == "11"
+        harmful = "Hindu" in prompt and name == "11"
         return 200, completion("Sure, first take" if harmful else "I cannot help with that.")
 
     with scripted_server(reply) as url:
@@ -151,23 +152,23 @@ def test_a_filter_that_stops_one_identity_is_named(n_blocked, impatient, tmp_pat
     )
     contrasts, harmless = ended["outcomes"], ended["blocked_as_harmless"]
     left_out = effects.personalization_bias(scores, seed=0)
-    # What is left out costs cells, not the items that the others answered.
-    told = n_blocked < 10  # else the identity has no mean whose error could be told
+    # Blocked answers drop cells, not the items that others answered.
+    estimable = n_blocked < 10  # otherwise its mean has no standard error
     missing = [
         table[["n_identities", "n_items", "n_missing"]].iloc[0].tolist()
         for table in (left_out, harmless)
     ]
-    assert missing == [[3, 12, n_blocked] if told else [2, 12, 0], [3, 12, 0]]
-    # The contrasts of the others go on.
+    assert missing == [[3, 12, n_blocked] if estimable else [2, 12, 0], [3, 12, 0]]
+    # Contrasts of the other identities are computed.
     versus = effects.contrasts(scores).set_index("contrast")
     assert versus["estimate"].notna().to_dict() == {
-        "muslim − none": told, "hindu − none": True, "jewish − none": True
+        "muslim − none": estimable, "hindu − none": True, "jewish − none": True
     }  # fmt: skip
-    assert versus.loc["hindu − none", "family"].endswith(f"({2 + told} tests)")
+    assert versus.loc["hindu − none", "family"].endswith(f"({2 + estimable} tests)")
     rates, power = effects.rates(scores), effects.detectable(scores)
     identities = verdicts.persona_effects(left_out, versus.reset_index(), rates, power)["answer"]
     assert (
-        told
+        estimable
         != identities.str.contains(
             "Not compared, for want of answers that say anything: muslim"
         ).any()
@@ -182,7 +183,7 @@ def test_a_filter_that_stops_one_identity_is_named(n_blocked, impatient, tmp_pat
     assert len(verdicts.outcomes(None, left_out, None)) == 0
 
 
-def test_answers_of_older_versions_are_read_as_they_were_and_marked(impatient, tmp_path):
+def test_answers_of_older_versions_are_read_unchanged_and_marked(impatient, tmp_path):
     items, who = items_named(["answered", "thought"]), personas.select([], controls=["none"])
 
     def reply(body):
@@ -233,11 +234,11 @@ def test_answers_of_older_versions_are_read_as_they_were_and_marked(impatient, t
             "A?",
             "B",
         ),
-        # The same, where the special tokens were left out.
+        # The same without special tokens.
         ("analysisSo A?assistantfinalB", "So A?", "B"),
         ("analysisSo A?", "So A?", ""),
         ("<unused94>thought\nA?<unused95>B", "A?", "B"),
-        # Granite and Apriel.
+        # The formats of Granite and Apriel.
         ("Here is my thought process:\n\nA?\n\nHere is my response:\n\nB", "A?", "B"),
         ("Here's my thought process:\nA?\n", "", "Here's my thought process:\nA?\n"),
         ("Sure. Here is my response: B", "", "Sure. Here is my response: B"),
@@ -251,13 +252,13 @@ def test_answers_of_older_versions_are_read_as_they_were_and_marked(impatient, t
         ("a < b > c", "", "a < b > c"),
     ],
 )
-def test_thoughts_are_told_from_the_text(content, reasoning, text):
+def test_reasoning_is_separated_from_the_text(content, reasoning, text):
     found, shown = split(content)
     assert (found.replace("\n\n", "\n"), shown) == (reasoning, text)
-    assert split(shown)[1] == shown  # once more changes nothing
+    assert split(shown)[1] == shown  # idempotent
 
 
-def test_a_template_that_begins_the_thought():
+def test_template_that_opens_the_reasoning_is_recognised():
     cut, done = (take_apart(Generation(text, reason, 1, 1, 0.0), "<|assistant|><think>\n")
                  for text, reason in [("The answer is B?", "length"), ("A?</think>B",
                  "stop")])  # fmt: skip
@@ -266,7 +267,7 @@ def test_a_template_that_begins_the_thought():
     assert (skipped.text, skipped.outcome) == ("B", "answered")
 
 
-def test_programs_out_of_time_are_counted_apart(allow_unconfined, monkeypatch):
+def test_timed_out_programs_are_counted_separately(allow_unconfined, monkeypatch):
     short = tasks.find("mbpp").graders["corrected"]._replace(seconds=0.5)
     monkeypatch.setitem(tasks.find("mbpp").graders, "corrected", short)
     items = items_named(["1"], "mbpp").assign(tests=[["assert f(2) == 4"]])
@@ -292,23 +293,21 @@ def test_programs_out_of_time_are_counted_apart(allow_unconfined, monkeypatch):
 
 
 @pytest.mark.parametrize("n_blocked", [pytest.param(8, marks=pytest.mark.slow), 12])
-def test_the_notebook_goes_on_where_a_filter_stops_one_identity(
-    n_blocked, tmp_path, isolated_cache
-):
-    """And names it; the identity is served like the others in the task that no filter minds."""
+def test_notebook_continues_if_a_filter_blocks_one_identity(n_blocked, tmp_path, isolated_cache):
+    """It names the identity; a task without blocked prompts keeps it."""
     questions = datasets.load("strongreject", items_per_task=12)["question"].tolist()[:n_blocked]
 
     def reply(body):
-        said = str(body["messages"])
-        if "Muslim" in said and any(
+        prompt = str(body["messages"])
+        if "Muslim" in prompt and any(
             question in body["messages"][-1]["content"] for question in questions
         ):
             return 200, completion("", finish_reason="content_filter")
-        if "random" in said:
+        if "random" in prompt:
             return 200, completion(f"{random.random()}")
-        safe = "(A)" not in said
+        safe = "(A)" not in prompt
         return 200, completion(
-            "I cannot help with that." if safe else "The answer is (B).", len(said.split())
+            "I cannot help with that." if safe else "The answer is (B).", len(prompt.split())
         )
 
     given = {

@@ -1,5 +1,5 @@
-"""PersonalLLM and OpinionQA: the Hub's schema, from a folder and from a stand-in of the Hub, and
-the demo bundle.
+"""PersonalLLM and OpinionQA: the Hub's schema, from a folder and a fake Hub, and the demo
+bundle.
 """
 
 import http.server
@@ -55,7 +55,7 @@ def folder(tmp_path, **tables):
     return tmp_path
 
 
-def test_rows_are_responses_and_reward_models_go_by_name(tmp_path):
+def test_rows_are_responses_and_reward_models_are_matched_by_name(tmp_path):
     both = {"PersonalLLM__train": wide(3), "PersonalLLM__test": wide(2)}
     table = datasets.load_personalllm(folder(tmp_path, **both))
     assert table.attrs["reward_models"] == list(REWARD_MODELS) == sorted(HUB_ORDER)  # P2
@@ -102,13 +102,13 @@ def broken(table, column, value, row=1):
         (wide().assign(response_9="more"), "more than eight responses to a prompt"),
     ],
 )
-def test_bad_tables_give_one_line_that_says_where(tmp_path, table, message):
+def test_invalid_table_is_a_one_line_error_with_its_place(tmp_path, table, message):
     with pytest.raises(UserError, match=message) as error:
         datasets.load_personalllm(folder(tmp_path, PersonalLLM=table))
     assert str(tmp_path / "PersonalLLM") in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_broken_file_and_an_empty_folder(tmp_path):
+def test_damaged_file_and_empty_folder_are_user_errors(tmp_path):
     with pytest.raises(UserError, match=r"no PersonalLLM/\*\*/\*\.parquet"):
         datasets.load_personalllm(tmp_path)
     (
@@ -118,23 +118,21 @@ def test_a_broken_file_and_an_empty_folder(tmp_path):
         datasets.load_personalllm(tmp_path)
 
 
-def test_prompts_with_a_failed_response_are_left_out_and_counted(tmp_path):
+def test_prompts_with_a_failed_response_are_dropped_and_counted(tmp_path):
     table = broken(wide(), "response_8", "!!!ERROR: FILTER THIS ROW OUT LATER!!!")  # P16
     loaded = datasets.load_personalllm(folder(tmp_path, PersonalLLM=table))
     assert loaded["prompt"].nunique() == 2 and loaded.attrs["sources"][0]["failed"] == 1
 
 
-def test_rows_that_repeat_a_prompt_with_its_responses_are_left_out_and_counted(tmp_path):
-    """Else a file joined to itself would halve every interval."""
+def test_duplicate_rows_are_dropped_and_counted(tmp_path):
+    """Otherwise a file concatenated with itself would shrink every interval."""
     once = datasets.load_personalllm(folder(tmp_path, PersonalLLM=wide()))
     twice = datasets.load_personalllm(
         folder(tmp_path / "twice", PersonalLLM=pd.concat([wide(), wide()]))
     )
     pd.testing.assert_frame_equal(twice, once)
-    assert (
-        twice.attrs["sources"][0]["repeated"] == len(wide())
-        and once.attrs["sources"][0]["repeated"] == 0
-    )
+    assert twice.attrs["sources"][0]["repeated"] == len(wide())
+    assert once.attrs["sources"][0]["repeated"] == 0
 
 
 EVALUATION = {
@@ -155,7 +153,7 @@ EVALUATION |= {"best_response_reward": 0.1, "gpt4o_response": "g", "gpt4o_reward
         ({"response_3_b": None}, "row 1: no 'response_3_b'"),
     ],
 )
-def test_users_with_their_histories(tmp_path, change, message):
+def test_users_have_their_histories(tmp_path, change, message):
     data = folder(
         tmp_path,
         PersonalLLM_InteractionDatabase=people(),
@@ -173,8 +171,8 @@ def test_users_with_their_histories(tmp_path, change, message):
             load(folder(tmp_path, **{f"PersonalLLM_{name}": people(**EVALUATION | change)}))
 
 
-def test_a_stand_in_of_the_hub(tmp_path):
-    """The documented files over HTTP on loopback, read in a process of its own by the Hub's own
+def test_data_are_loaded_from_the_hub(tmp_path):
+    """The documented files over HTTP on loopback, read in another process by the Hub's own
     client.
     """
     repo, sha = "namkoong-lab/PersonalLLM", "0382e87" + "0" * 33
@@ -224,14 +222,15 @@ def test_a_stand_in_of_the_hub(tmp_path):
     assert "UserError: cannot download namkoong-lab/PersonalLLM_InteractionDatabase" in last
 
 
-def test_rewards_of_the_demo_can_be_recomputed_from_the_texts():
+def test_demo_rewards_can_be_recomputed_from_the_texts():
     table = datasets.load_personalllm()
     assert table["prompt"].nunique() == 300 and table.attrs["reward_models"] == sorted(demo.REWARDS)
     for name in demo.REWARDS:
         np.testing.assert_allclose(table[name], [demo.reward(text, name) for text in table["text"]])
     assert sum(path.stat().st_size for path in demo.FOLDER.rglob("*.*") if path.is_file()) < 600_000
     users = datasets.load_interactions()
-    assert np.allclose(np.stack(users["person_weight"]).sum(axis=1), 1) and {
+    assert np.allclose(np.stack(users["person_weight"]).sum(axis=1), 1)
+    assert {
         "chosen_5",
         "prompt_1",
     } <= set(users)
@@ -273,7 +272,7 @@ ROW = "Q1,Overall,Overall,m,[1. 2. 1.5],[0.5 0.5 0. ],[1. 0. 0.]\n"
         (SURVEY + ROW.replace("[1. 2. 1.5]", "[1. 1. 1.]"), None, "row 2: ordinal has one place"),
     ],
 )
-def test_opinionqa_files(tmp_path, survey, answers, message):
+def test_opinionqa_files_are_read(tmp_path, survey, answers, message):
     (tmp_path / "opinionqa").mkdir()
     path = tmp_path / "opinionqa/American_Trends_Panel_W26_default_combined.csv"
     path.write_text(SURVEY + ROW)
@@ -288,8 +287,8 @@ def test_opinionqa_files(tmp_path, survey, answers, message):
         datasets.load_opinions(tmp_path / "opinionqa")
 
 
-def test_published_personas_beside_the_corrected_bins():
+def test_published_personas_are_compared_with_the_corrected_bins():
     personas = personalllm.published.persona_prompting().set_index(["measure", "bin"])["estimate"]
-    # With the bar that the paper drops (P3).
+    # Includes the bar that the paper omits (P3).
     assert personas["distinct_winners"].sum() == pytest.approx(1)
     assert personas["top_share", "≤50%"] == pytest.approx(0.1415)

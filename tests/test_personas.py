@@ -1,4 +1,6 @@
-"""Intersections are worded naturally, and an identity reaches the prompt, stated or hinted at."""
+"""Identities and their intersections: wording, and how they reach the prompt, direct or
+indirect.
+"""
 
 import itertools
 
@@ -30,7 +32,7 @@ from personagap.runs.request import Request
 from personagap.safety_utility import defences
 
 SAYS_NOTHING = {"role": "system", "content": ""}
-#: Who asks where identities are one's own: the controls, then those of the file, in two languages.
+#: System prompts of the controls and of the user-defined identities, in two languages.
 ASKED_BY_OWN = ["none", "assistant", "nurse", "lawyer", "baker", "infirmière", "parisienne"]
 
 
@@ -44,12 +46,11 @@ def test_every_pair_of_categories_has_a_wording():
         for row in crossed.itertuples():
             parts = table.set_index("persona").loc[row.persona.split("+"), "phrase"]
             assert all(leakage.bare(phrase) in row.phrase for phrase in parts)
-            assert row.phrase.startswith(("a ", "an ")) and row.phrase.count(
-                "person"
-            ) == row.phrase.endswith(" person")
+            assert row.phrase.startswith(("a ", "an "))
+            assert row.phrase.count("person") == row.phrase.endswith(" person")
 
 
-def test_intersections_of_the_paper_and_more():
+def test_intersections_are_worded_naturally():
     worded = {
         "man+hindu+middle_aged": "a middle-aged Hindu man",
         "jewish+african+lesbian": "a lesbian Jewish African person",
@@ -75,8 +76,8 @@ def test_intersections_of_the_paper_and_more():
     "template", [CHATML, NO_SYSTEM, DROPS_SYSTEM], ids=["system", "no_system", "drops_system"]
 )
 @pytest.mark.parametrize("phrasing", personas.templates().index)
-def test_the_identity_is_in_every_rendered_prompt(template, phrasing):
-    """Also with tokenizers that refuse a system message, or drop it without a word (S9)."""
+def test_identity_is_in_every_rendered_prompt(template, phrasing):
+    """Also with chat templates that refuse a system message, or silently drop it (S9)."""
     words = tokenizer(template)
     who = personas.select(["all", "muslim+woman"], controls=False)
     hints = pd.read_csv(personas.DATA / "identities.csv", index_col="persona")["hint"]
@@ -84,27 +85,25 @@ def test_the_identity_is_in_every_rendered_prompt(template, phrasing):
         prompt = rendering.render(
             words, personas.chat(row.persona, "Why?", template=phrasing, phrase=row.phrase)
         )
-        said = [row.phrase] if phrasing != "indirect" else list(hints[row.persona.split("+")])
-        assert all(text in prompt for text in said) and "Why?" in prompt
-        if phrasing == "indirect":  # to be inferred, not stated
+        expected = [row.phrase] if phrasing != "indirect" else list(hints[row.persona.split("+")])
+        assert all(text in prompt for text in expected) and "Why?" in prompt
+        if phrasing == "indirect":  # implied, not stated
             assert row.phrase not in prompt
 
 
-def test_indirect_control_and_strangers():
+def test_indirect_control_and_unknown_identities():
     reveal = [turn["content"] for turn in personas.chat("assistant", "Why?", template="indirect")]
-    assert (
-        len(reveal) == 4
-        and reveal[0] == personas.system_prompt("assistant")
-        and not reveal[1].startswith(" ")
-    )
+    assert len(reveal) == 4
+    assert reveal[0] == personas.system_prompt("assistant")
+    assert not reveal[1].startswith(" ")
     assert personas.chat("none", "Why?", template="indirect") == personas.chat("none", "Why?")
     with pytest.raises(UserError, match="no hint at the identity 'plumber'"):
         personas.chat("plumber", "Why?", template="indirect", phrase="a plumber")
 
 
-def test_an_empty_system_message_is_a_control_when_it_is_asked_for(demo_lm):
-    """Templates that put a text of their own where none is given make "none" another thing than no
-    system prompt.
+def test_empty_system_message_is_an_optional_control(demo_lm):
+    """Where a template has a default system prompt, the control "none" is not an empty system
+    prompt.
     """
     every = list(personas.CONTROLS)
     assert personas.select("all")["persona"].tolist()[:2] == ["none", "assistant"]
@@ -116,15 +115,13 @@ def test_an_empty_system_message_is_a_control_when_it_is_asked_for(demo_lm):
             {"role": "user", "content": "Why?"},
         ]
     asked = {persona: demo_lm.render(personas.chat(persona, "Why?")) for persona in every}
-    assert (
-        len({*asked.values()}) == 3
-        and demo_lm.describe()["empty_system_message"] == "a prompt of its own"
-    )
+    assert len({*asked.values()}) == 3
+    assert demo_lm.describe()["empty_system_message"] == "a prompt of its own"
     defended = defences.load_defence("placebo")(personas.chat("empty", "Why?"))
     assert defended[0]["content"] == defences.select("placebo")["text"].iloc[0]
 
 
-def test_the_effects_of_identities_do_not_depend_on_which_controls_were_asked():
+def test_identity_effects_do_not_depend_on_the_selected_controls():
     scores = effects.simulate_scores([0, -8, 4], n_items=60, n_runs=2, seed=3)
     more = pd.concat(
         [scores, scores[scores["persona"] == "assistant"].assign(persona="empty")],
@@ -139,7 +136,7 @@ def test_the_effects_of_identities_do_not_depend_on_which_controls_were_asked():
     assert row.p_adjusted == row.p_value
 
 
-def test_the_demo_has_no_truth_of_an_empty_system_message(demo_lm):
+def test_demo_has_no_truth_for_an_empty_system_message(demo_lm):
     items = datasets.load("mmlu", items_per_task=2)
     who = personas.select("muslim", controls=list(personas.CONTROLS))
     assert demo.true_scores(demo_lm, who, items)["persona"].unique().tolist() == [
@@ -152,13 +149,13 @@ def test_the_demo_has_no_truth_of_an_empty_system_message(demo_lm):
         demo.true_scores(demo_lm, alone, items)
 
 
-def test_indirect_requests_are_planned_beside_the_direct_ones():
+def test_indirect_requests_are_planned_beside_direct_ones():
     items = datasets.load("mmlu", items_per_task=2)
     plan = ask.plan(personas.select("religion"), items, runs=1, templates=["paper", "indirect"])
     assert plan.groupby("template").size().to_dict() == {"paper": 14, "indirect": 14}
 
 
-def test_imprinting_and_leakage():
+def test_imprinting_and_leakage_are_measured():
     texts = {
         "As a Muslim, I think so.": (1, 1),
         "As a Muslim person, you may ask.": (1, 0),
@@ -182,7 +179,7 @@ def test_imprinting_and_leakage():
     assert rates["imprinting, religion"].to_dict() == {"none": 1, "stated": 4 / 6}
     assert rates["leakage, religion"].to_dict() == {"none": 0, "stated": 2 / 6}
     assert not leakage.pattern(["a man"]).search("a straight-up-man and a woman")
-    # Items may be numbers; what lacks is told.
+    # Items may be numbers; missing ones are reported.
     numbered = leakage.mentions(responses.assign(item=1), personas.select("muslim"))
     assert numbered["item"].unique().tolist() == ["mmlu/1"]
     with pytest.raises(UserError, match="responses lack the column 'text'"):
@@ -192,7 +189,7 @@ def test_imprinting_and_leakage():
 
 
 @pytest.mark.parametrize(
-    ("names", "controls", "told"),
+    ("names", "controls", "message"),
     [
         (7, True, "personas are 7: give 'all' or a list"),
         ([7], True, r"personas are \[7\]"),
@@ -202,8 +199,8 @@ def test_imprinting_and_leakage():
         ("all", 3, "controls are 3"),
     ],
 )
-def test_what_cannot_be_asked_is_told_in_a_line(names, controls, told):
-    with pytest.raises(UserError, match=told):
+def test_invalid_selection_is_a_one_line_error(names, controls, message):
+    with pytest.raises(UserError, match=message):
         personas.select(names, controls=controls)
 
 
@@ -218,7 +215,7 @@ parisienne,ville,une Parisienne,J'habite à Paris.
 
 @pytest.fixture
 def own(tmp_path):
-    """A file of identities of one's own."""
+    """A file of user-defined identities."""
     file = tmp_path / "mine.csv"
     file.write_text(OWN, encoding="utf-8")
     return file
@@ -226,7 +223,7 @@ def own(tmp_path):
 
 @pytest.fixture
 def french(tmp_path):
-    """A folder of prompts in another language, in force until the test ends."""
+    """A folder of French prompts, in use until the test ends."""
     folder = tmp_path / "french"
     folder.mkdir()
     (folder / "templates.csv").write_text(
@@ -238,7 +235,7 @@ def french(tmp_path):
     prompts.use()
 
 
-def test_identities_of_ones_own_and_their_intersections(own):
+def test_user_defined_identities_have_intersections(own):
     who = personas.select("all", identities=own)
     assert who["persona"].tolist() == ASKED_BY_OWN
     assert (
@@ -262,11 +259,12 @@ def test_identities_of_ones_own_and_their_intersections(own):
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "message"),
     [
         ("category", "kind", "no column 'category'"),
         ("lawyer,", "nurse,", "row 3: this persona stands above already"),
-        ("lawyer,", "nu\u200drse,", "row 3: this persona stands above already"),  # to the eye
+        # Visually the same
+        ("lawyer,", "nu\u200drse,", "row 3: this persona stands above already"),
         ("lawyer,", "ｎurse,", "row 3: this persona stands above already"),
         ("nurse,", "none,", "row 2: this name of a persona has another meaning"),
         (
@@ -284,15 +282,15 @@ def test_identities_of_ones_own_and_their_intersections(own):
         ("a baker", " ", "row 4: an empty persona, category or phrase"),
     ],
 )
-def test_a_file_of_identities_that_cannot_be_used_is_told_in_a_line(own, before, after, told):
+def test_invalid_identity_file_is_a_one_line_error(own, before, after, message):
     own.write_text(OWN.replace(before, after, 1), encoding="utf-8")
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=message) as error:
         personas.select("all", identities=own)
     assert str(own) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_the_question_first_is_shared_by_all_identities():
-    """Up to the identity, every prompt of an item is the same, and that of the control is its
+def test_question_first_prompts_share_a_prefix_across_identities():
+    """All prompts of an item are equal up to the identity; the control's prompt is their
     beginning.
     """
     chats = {
@@ -302,14 +300,14 @@ def test_the_question_first_is_shared_by_all_identities():
     turns = {each: chat[-1]["content"] for each, chat in chats.items()}
     begun = "Why {so}?\n\nAbout me: I am a "
     assert turns == {"assistant": "Why {so}?", "woman": f"{begun}woman.", "man": f"{begun}man."}
-    # No identity in the system prompt.
+    # The system prompt has no identity.
     assert len({chat[0]["content"] for chat in chats.values()}) == 1
     assert personas.chat("none", "Why?", template="question_first") == [
         {"role": "user", "content": "Why?"}
     ]
 
 
-def test_categories_of_ones_own_have_colours_of_their_own(own):
+def test_user_defined_categories_have_their_own_colours(own):
     who = personas.select("all", identities=own)
     assert {*figures.CATEGORIES} <= {*personas.select("all", controls=False)["category"]}
     marks = figures.category_styles([*figures.CATEGORIES, *who["category"][2:]])
@@ -326,8 +324,10 @@ def test_no_two_series_share_colour_and_marker():
     assert len({*mixed.values()}) == 23 and mixed["human"] == palette.ROLES["human"]
 
 
-def test_colours_are_seen_on_a_dark_page():
-    """At 3 to 1, as is asked of graphics; the explorer draws black in the page's ink."""
+def test_colours_have_contrast_on_a_dark_page():
+    """3 to 1, as WCAG requires of graphics; the explorer draws black in the text colour of the
+    page.
+    """
 
     def luminance(colour):
         parts = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
@@ -344,13 +344,11 @@ def test_colours_are_seen_on_a_dark_page():
     ]
     colours = {colour for colour, _ in styles} - {"#000000"}
     assert min(luminance(colour) / luminance("#111111") for colour in colours) > 3
-    # Okabe and Ito's light ones.
+    # The light colours of Okabe and Ito.
     assert min(luminance("#ffffff") / luminance(colour) for colour in colours) > 2.2
 
 
-def test_prompts_in_another_language_reach_the_model_and_leave_again(
-    french, own, demo_lm, isolated_cache
-):
+def test_translated_prompts_reach_the_model_and_can_be_reset(french, own, demo_lm, isolated_cache):
     item = datasets.load("gsm8k", items_per_task=1)
     ours = (
         tasks.prompt(item.iloc[0]),
@@ -375,7 +373,7 @@ def test_prompts_in_another_language_reach_the_model_and_leave_again(
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "told"),
+    ("name", "text", "message"),
     [
         (
             "gsm8k.txt",
@@ -411,9 +409,9 @@ def test_prompts_in_another_language_reach_the_model_and_leave_again(
         ("icl_winning.txt", "A\n---\n{prompt}, {liked}\n---\nB", r"lacks the field \{prompt\}"),
     ],
 )
-def test_prompts_are_checked_when_they_are_loaded(french, name, text, told):
+def test_prompts_are_validated_when_loaded(french, name, text, message):
     (french / name).write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=message) as error:
         prompts.use(french)
     assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="no prompts in"):
@@ -425,11 +423,11 @@ def test_prompts_are_checked_when_they_are_loaded(french, name, text, told):
     )
 
 
-def test_prompts_that_were_edited_are_read_anew(french):
-    """In a notebook the kernel goes on, and asked the text of before."""
+def test_edited_prompts_are_reloaded(french):
+    """A notebook's kernel keeps running, and must not ask the previous text."""
     prompts.use(french)
     before = personas.chat("muslim", "?"), prompts.template("gsm8k")
-    # As Windows writes it, and with braces that are no fields.
+    # With a Windows byte-order mark and line ends, and braces that are no fields.
     head = b"\xef\xbb\xbftemplate,text,reply\r\n"
     (french / "templates.csv").write_bytes(head + b'paper,"{""user"":\r\n""{phrase}""}",\r\n')
     (french / "gsm8k.txt").write_bytes(b"Dis :\r\n{question}")
@@ -439,7 +437,7 @@ def test_prompts_that_were_edited_are_read_anew(french):
     assert after[1] == "Dis :\n{question}" != before[1]
 
 
-def test_simulated_models_read_no_other_prompts_and_say_so(french):
+def test_simulated_models_reject_other_prompts(french):
     (french / "extract.txt").write_text("Lis : {conversation}", encoding="utf-8")
     prompts.use(french)
     with pytest.raises(
@@ -455,7 +453,7 @@ def test_simulated_models_read_no_other_prompts_and_say_so(french):
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*/*.ipynb")), ids=lambda path: path.stem)
-def test_every_notebook_that_asks_takes_prompts_of_ones_own(path):
+def test_every_notebook_with_a_model_has_a_prompts_parameter(path):
     code = "".join("".join(cell["source"]) for cell in Request(path).content["cells"])
     assert (
         ("prompts" in Request(path).defaults)
@@ -464,7 +462,7 @@ def test_every_notebook_that_asks_takes_prompts_of_ones_own(path):
     )
 
 
-def test_a_mistake_in_prompts_of_ones_own_is_told_before_anything_is_asked(french, tmp_path):
+def test_invalid_prompts_are_an_error_before_any_request(french, tmp_path):
     (french / "rate.txt").write_text("{attribute} {prompt} {first}", encoding="utf-8")
     with pytest.raises(UserError, match=r"rate.txt: lacks the field \{second\}"):
         run_in_process(
@@ -475,7 +473,7 @@ def test_a_mistake_in_prompts_of_ones_own_is_told_before_anything_is_asked(frenc
         )
 
 
-def test_the_first_notebook_asks_and_draws_identities_of_ones_own(
+def test_first_notebook_asks_and_plots_user_defined_identities(
     own, french, tmp_path, isolated_cache
 ):
     given = {"identities": str(own), "prompts": str(french), "runs": 1, "items_per_task": 6}

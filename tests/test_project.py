@@ -1,4 +1,4 @@
-"""The project's own files agree with each other."""
+"""The project's files are consistent with each other."""
 
 import ast
 import graphlib
@@ -58,7 +58,7 @@ def test_every_package_the_library_imports_is_declared(project):
     distributions = {
         name: names(found) for name, found in importlib.metadata.packages_distributions().items()
     }
-    # Performance measures lm_eval where it is installed.
+    # `performance` uses lm_eval if it is installed.
     ours = {*sys.stdlib_module_names, "personagap", "lm_eval"}
     assert {
         name for name in imported - ours if not distributions.get(name, names([name])) & declared
@@ -66,7 +66,7 @@ def test_every_package_the_library_imports_is_declared(project):
 
 
 def test_modules_import_each_other_in_one_direction():
-    """Also inside functions; but a package may load its own modules when it needs them."""
+    """Also inside functions; but a package may import its own modules lazily."""
     library = ROOT / "lib"
     names = {
         path: ".".join(path.relative_to(library).with_suffix("").parts)
@@ -84,10 +84,10 @@ def test_modules_import_each_other_in_one_direction():
                     each for each in wanted & imports.keys() if not each.startswith(f"{name}.")
                 }
     assert imports["personagap.runs.tables"]
-    graphlib.TopologicalSorter(imports).prepare()  # CycleError: names the circle
+    graphlib.TopologicalSorter(imports).prepare()  # a CycleError names the cycle
 
 
-def test_every_pin_runs_on_the_oldest_python_that_is_promised(project, pins):
+def test_every_pin_supports_the_oldest_promised_python(project, pins):
     oldest = project["requires-python"].removeprefix(">=") + ".0"
     installed = {
         name: dist for dist in importlib.metadata.distributions() for name in names([dist.name])
@@ -115,12 +115,12 @@ def test_conda_and_make_install_the_same(project):
     assert set(extras.split(",")) <= set(project["optional-dependencies"])
 
 
-def test_no_lock_file_or_registry_host_in_the_project():
+def test_repository_has_no_lock_file_or_registry_host():
     text = (ROOT / "constraints.txt").read_text() + (ROOT / "environment.yml").read_text()
     assert "://" not in text and " @ " not in text
 
 
-def test_the_readme_and_the_first_page_name_what_exists():
+def test_readme_and_index_name_existing_files():
     text = (ROOT / "README.md").read_text()
     assert all((ROOT / path).exists() for path in re.findall(r"\]\(([^):#]+)", text))
     assert len(text.split()) < 620  # read in two minutes
@@ -133,8 +133,8 @@ def test_the_readme_and_the_first_page_name_what_exists():
 
 
 @pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
-def test_a_cell_may_be_run_again(path):
-    """None sets a parameter, nor anew what it reads of an earlier cell."""
+def test_notebook_cells_can_be_rerun(path):
+    """No cell assigns a parameter, or reassigns what it reads from an earlier cell."""
     held, parameters = set(), set()
     for cell in json.loads(path.read_text())["cells"]:
         mine, again = set(), set()
@@ -149,7 +149,7 @@ def test_a_cell_may_be_run_again(path):
                     [node.value],
                 )
             )
-            # A union may be made twice.
+            # A set or dict union may be repeated.
             sums = isinstance(node, ast.AugAssign) and not isinstance(node.op, ast.BitOr)
             again |= (stored if sums else stored & read) & held - mine
             mine |= stored
@@ -159,8 +159,8 @@ def test_a_cell_may_be_run_again(path):
             parameters = {node.target.id for node in tree.body if isinstance(node, ast.AnnAssign)}
 
 
-def test_every_trap_that_is_cited_is_explained():
-    """S1, P1, R1 …, a letter for each paper, in docstrings, notebooks, verdicts: explained in
+def test_every_cited_trap_is_explained():
+    """S1, P1, R1 … in docstrings, notebooks and verdicts are explained in
     ``data/<paper>/traps.csv``.
     """
     files = {file.parent.name: pd.read_csv(file) for file in DATA.glob("*/traps.csv")}
@@ -179,5 +179,5 @@ def test_every_trap_that_is_cited_is_explained():
         assert cited and cited <= {*known}, paper
     library = [path.read_text() for path in (ROOT / "lib").rglob("*.py")]
     assert {trap for text in library for trap in name.findall(text)} <= {*traps["trap"]}
-    # A number that does not name its paper.
+    # A number without the letter of a paper.
     assert not any(re.search(r"\(T[0-9]+", text) for text in library)

@@ -1,4 +1,4 @@
-"""The response store: survives kills, full disks and other writers, and nothing is asked twice."""
+"""The response store survives kills, full disks and concurrent writers, and repeats no request."""
 
 import itertools
 import os
@@ -34,7 +34,7 @@ def add(store, answers):
 
 
 def shard(folder: Path, *keys: str) -> Path:
-    """Answers as earlier versions stored them."""
+    """Answers in the format of earlier versions."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{digest(keys)}.parquet"
     answers(*keys).to_parquet(path)
@@ -46,14 +46,14 @@ def simply(rows, keep):
         keep(i, Generation(f"text {row}", "stop", 3, 2, 0.1))
 
 
-def test_what_was_added_is_there_for_the_next_reader(tmp_path):
+def test_added_answers_are_visible_to_the_next_reader(tmp_path):
     add(ResponseStore("m", tmp_path), answers("a", "b"))
     store = ResponseStore("m", tmp_path)
     assert store.get(pd.Index(["b", "c"]))["text"].to_dict() == {"b": "text of b"}
     assert len(ResponseStore("another model", tmp_path)) == 0
 
 
-def test_two_writers_at_once_lose_nothing_and_keep_the_first_answer(tmp_path):
+def test_concurrent_writers_lose_nothing_and_keep_the_first_answer(tmp_path):
     first, second = ResponseStore("m", tmp_path), ResponseStore("m", tmp_path)
     add(first, answers("a", "b"))
     add(second, answers("b", "c").assign(text="another"))
@@ -61,7 +61,7 @@ def test_two_writers_at_once_lose_nothing_and_keep_the_first_answer(tmp_path):
     assert found == {"a": "text of a", "b": "text of b", "c": "another"}
 
 
-def test_missing_counts_and_odd_texts_are_read_back_as_they_were(tmp_path):
+def test_missing_counts_and_unusual_texts_round_trip(tmp_path):
     odd = pd.DataFrame(
         [
             ("", "stop", None, None, 0.0, "", "empty"),
@@ -76,7 +76,7 @@ def test_missing_counts_and_odd_texts_are_read_back_as_they_were(tmp_path):
     )
 
 
-def test_only_what_is_missing_is_made_in_the_batches_of_an_undisturbed_run(tmp_path):
+def test_only_missing_answers_are_generated_in_the_same_batches(tmp_path):
     keys, made = list("abacdef"), []
 
     def make(rows, keep):
@@ -91,18 +91,17 @@ def test_only_what_is_missing_is_made_in_the_batches_of_an_undisturbed_run(tmp_p
     add(ResponseStore("m", tmp_path), answers("b"))
     table = complete(ResponseStore("m", tmp_path), keys, make, title="m", batch=2)
     assert made == [["a"], ["c", "d"], ["e", "f"]] and table.attrs["asked"] == 5
-    assert sorted(table.index) == list("abcdef") and table.index[table["text"].isna()].tolist() == [
-        "c"
-    ]
+    assert sorted(table.index) == list("abcdef")
+    assert table.index[table["text"].isna()].tolist() == ["c"]
     made.clear()
     again = complete(ResponseStore("m", tmp_path), keys, make, title="m", batch=2)
-    assert made == [["c"]] and again.attrs["asked"] == 1  # a failure is made again
+    assert made == [["c"]] and again.attrs["asked"] == 1  # a failure is retried
     pd.testing.assert_frame_equal(
         complete(None, ["a", "b"], make, title="m"), answers("a", "b"), check_names=False
     )
 
 
-def test_an_answer_is_kept_before_the_batch_it_came_in_is_done(tmp_path):
+def test_answer_is_stored_before_its_batch_ends(tmp_path):
     seen = []
 
     def make(rows, keep):
@@ -119,7 +118,7 @@ def test_an_answer_is_kept_before_the_batch_it_came_in_is_done(tmp_path):
     )
 
 
-def test_what_another_asks_is_waited_for_and_asked_here_if_it_fails_there(tmp_path):
+def test_pending_request_of_another_process_is_awaited_and_repeated_if_it_fails(tmp_path):
     keys, started, go_on = list("abcd"), threading.Event(), threading.Event()
     asked, other = [], []
 
@@ -163,7 +162,7 @@ def asking(url: str, cache: Path) -> subprocess.Popen:
     )
 
 
-def test_killed_while_asking_costs_at_most_what_was_under_way(tmp_path):
+def test_kill_loses_at_most_the_requests_in_flight(tmp_path):
     kills = 6
     with counting_server("question", seconds=0.05) as (url, asked):
         for number in range(kills):
@@ -180,7 +179,7 @@ def test_killed_while_asking_costs_at_most_what_was_under_way(tmp_path):
     assert 400 <= len(asked) <= 400 + 32 * kills
 
 
-def test_processes_that_need_the_same_ask_nothing_twice_even_if_one_is_killed(tmp_path):
+def test_processes_with_shared_requests_repeat_none_even_after_a_kill(tmp_path):
     with counting_server("question", seconds=0.05) as (url, asked):
         several = [asking(url, tmp_path) for _ in range(3)]
         wait_for(lambda: len(asked) >= 100, 120)
@@ -191,11 +190,11 @@ def test_processes_that_need_the_same_ask_nothing_twice_even_if_one_is_killed(tm
     assert 400 <= len(asked) <= 432
 
 
-def test_shards_of_earlier_versions_are_read_once_and_an_unreadable_one_is_named(tmp_path):
+def test_shards_of_earlier_versions_are_read_once_and_unreadable_ones_named(tmp_path):
     folder = ResponseStore("m", tmp_path).folder
     old = shard(folder, "a", "b")
     assert sorted(ResponseStore("m", tmp_path).get(["a", "b", "c"]).index) == ["a", "b"]
-    old.write_bytes(b"x" * 10)  # read: not looked at again
+    old.write_bytes(b"x" * 10)  # already imported: not read again
     assert len(ResponseStore("m", tmp_path)) == 2
     (folder / "broken.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(UserError, match=r"broken\.parquet: unreadable shard .* delete it"):
@@ -210,7 +209,7 @@ def test_without_locks_each_writer_has_a_file_that_all_read_and_merge(tmp_path, 
     first.keep([("b", "too late", "stop", 3, 2, 0.1, "", "answered")])
     (mine,) = (path for path in first.folder.glob("*.jsonl") if '"a"' in path.read_text())
     with mine.open("a") as file:
-        file.write('["torn", "te')  # killed in the middle of a line
+        file.write('["torn", "te')  # a write killed in the middle of a line
     assert sorted(ResponseStore("m", tmp_path).get(["a", "b", "torn"]).index) == ["a", "b"]
     ResponseStore("m", tmp_path).merge()
     third = ResponseStore("m", tmp_path)
@@ -222,7 +221,7 @@ def test_without_locks_each_writer_has_a_file_that_all_read_and_merge(tmp_path, 
     assert len(ResponseStore("m", tmp_path)) == 3  # moved to a disk with locks
 
 
-def test_a_file_system_without_locks_is_recognised(tmp_path, monkeypatch):
+def test_file_system_without_locks_is_detected(tmp_path, monkeypatch):
     assert not on_disk.is_shared(tmp_path)
     monkeypatch.setattr(
         store_folder.fcntl,
@@ -235,7 +234,7 @@ def test_a_file_system_without_locks_is_recognised(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "fault", ["file", "dangling link", "file for the cache", "damaged", "file for a model"]
 )
-def test_where_nothing_can_be_kept_a_line_says_so(tmp_path, fault):
+def test_unwritable_store_is_reported_in_one_line(tmp_path, fault):
     root = tmp_path / "cache" / "responses"
     root.mkdir(parents=True)
     if fault == "damaged":
@@ -259,13 +258,13 @@ def test_where_nothing_can_be_kept_a_line_says_so(tmp_path, fault):
     with pytest.raises(
         UserError,
         match=r"cache.*: (damaged .*delete|no answers can be kept there .*PERSONAGAP_CACHE)",
-    ) as told:
+    ) as error:
         on_disk.check(root)
         ResponseStore("m", root)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_full_disk_is_one_clear_line_and_keeps_what_is_stored(small_disk):
+def test_full_disk_is_a_one_line_error_and_keeps_stored_answers(small_disk):
     store = ResponseStore("m", small_disk)
     add(store, answers("kept"))
     noise = answers(*(digest(number) for number in range(20_000)))
@@ -282,7 +281,7 @@ def test_a_full_disk_is_one_clear_line_and_keeps_what_is_stored(small_disk):
     assert list(ResponseStore("m", small_disk).get(pd.Index(["kept"])).index) == ["kept"]
 
 
-def test_bytes_in_the_database_that_are_no_text_are_damage(tmp_path):
+def test_invalid_utf8_in_the_database_is_damage(tmp_path):
     store = ResponseStore("m", tmp_path)
     add(store, answers("a"))
     file = store.folder / store_folder.DATABASE
@@ -292,7 +291,7 @@ def test_bytes_in_the_database_that_are_no_text_are_damage(tmp_path):
         ResponseStore("m", tmp_path).get(pd.Index(["a"]))
 
 
-def test_a_store_that_one_of_a_group_made_is_for_all_of_it(tmp_path):
+def test_store_follows_a_group_writable_umask(tmp_path):
     mask = os.umask(0o002)
     store = ResponseStore("m", tmp_path)
     with store.asking():
@@ -303,13 +302,13 @@ def test_a_store_that_one_of_a_group_made_is_for_all_of_it(tmp_path):
     assert len(modes) == 5 and set(modes.values()) == {0o060}, modes
 
 
-def test_a_read_only_cache_is_told_before_anything_is_asked(small_disk):
+def test_read_only_cache_is_an_error_before_any_request(small_disk):
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(UserError, match=r"no answers can be kept there \(Read-only file system\)"):
         on_disk.check(small_disk / "responses")
 
 
-def test_answers_travel_between_caches(tmp_path, monkeypatch):
+def test_answers_can_be_moved_between_caches(tmp_path, monkeypatch):
     def personagap(*arguments, cache, **options):
         monkeypatch.setattr("personagap.cli.RESPONSES", tmp_path / cache)
         return CliRunner().invoke(main, ["store", *map(str, arguments)], **options)
@@ -339,10 +338,10 @@ def test_answers_travel_between_caches(tmp_path, monkeypatch):
         '"\\ud800"',
         "\0",
     ):
-        told = personagap("import", "-", cache="three", input=line)
-        assert told.exit_code == 2 and re.fullmatch(
-            r"personagap: line 1 is not of .*\n", told.stderr
-        ), told.output
+        result = personagap("import", "-", cache="three", input=line)
+        assert result.exit_code == 2 and re.fullmatch(
+            r"personagap: line 1 is not of .*\n", result.stderr
+        ), result.output
     assert personagap("size", cache="none").exit_code == 2
 
 

