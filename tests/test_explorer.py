@@ -1,4 +1,4 @@
-"""The explorer without a browser: what each choice shows, what is missing, how fast."""
+"""The explorer without a browser: what each selection shows, missing data, speed."""
 
 import gc
 import itertools
@@ -39,14 +39,14 @@ def widget(figures):
 
 
 def saved_run(figures, paper, notebook, **tables):
-    """A finished run that saved these tables."""
+    """A finished run with these tables."""
     folder = figures / paper / notebook / "demo-1"
     record(folder, id="demo-1", status="finished", started="2026-01-02", changed={}, parameters={})
     open_run(folder).save(**tables)
     return folder
 
 
-def test_every_view_follows_every_choice(widget):
+def test_every_view_follows_every_selection(widget):
     assert len(widget.drawing.rows) == 33
     assert (
         "of 33 with p < 5 % (correction: Holm, over the identities of a task)" in widget.title.value
@@ -60,19 +60,17 @@ def test_every_view_follows_every_choice(widget):
     widget.view.value = "Trade-off"
     assert "needs a task of each" in widget.message.value and widget.chart.layout.display == "none"
     widget.view.value = "Heat map"
-    # Held against the schema, as the explorer itself does not.
+    # Validated against the schema, which the explorer skips.
     alt.Chart.from_dict(widget.drawing.chart)
-    assert (
-        len(widget.drawing.rows) == 12
-        and widget.message.value == ""
-        and widget.chart.layout.display is None
-    )
+    assert len(widget.drawing.rows) == 12
+    assert widget.message.value == ""
+    assert widget.chart.layout.display is None
     widget.tasks.value = []
     assert "Nothing is chosen" in widget.message.value
 
 
-def test_what_is_picked_in_one_view_is_marked_in_all(widget):
-    """By the list, by a click in the chart, by a line of the grid."""
+def test_selection_in_one_view_is_marked_in_all(widget):
+    """By the list, a click in the chart, or a row of the grid."""
     widget.pick.value = "hindu"
     rows = widget.drawing.rows["key"]
     assert widget.chart.picked == "hindu" and rows.iloc[widget.grid.selected_rows].eq("hindu").all()
@@ -89,7 +87,7 @@ def test_what_is_picked_in_one_view_is_marked_in_all(widget):
     assert widget.pick.value == widget.answers.item.value == widget.chart.picked
 
 
-def test_numbers_are_those_of_the_library(widget):
+def test_displayed_numbers_equal_those_of_the_library(widget):
     run = widget.run.value
     expected = (
         effects.contrasts(run.scores)
@@ -112,18 +110,16 @@ def test_numbers_are_those_of_the_library(widget):
     assert here["equivalent"].tolist() == equal["equivalent"].tolist()
 
 
-def test_from_a_number_to_the_answers_behind_it(widget):
+def test_numbers_link_to_their_items_and_answers(widget):
     widget.pick.value = "muslim"
     widget.view.value = views.ITEMS
     widget.pick.value = next(
         key for key in dict(widget.pick.options).values() if key.startswith("mmlu")
     )
     shown = widget.answers.chats.value
-    assert (
-        shown.count("answer, paper, run") == 4
-        and "I am a Muslim person." in shown
-        and "right: <b>" in shown
-    )
+    assert shown.count("answer, paper, run") == 4
+    assert "I am a Muslim person." in shown
+    assert "right: <b>" in shown
     assert "<script" not in shown and "&lt;script&gt;" in shown and "<img" not in shown
     assert "\u202e" not in shown and "[U+202E]right" in shown
     assert shown.count("</b>") and ("right</h5>" in shown or "wrong</h5>" in shown)
@@ -136,15 +132,13 @@ def test_from_a_number_to_the_answers_behind_it(widget):
     shown = {label.split(" · ")[0] for label, _ in widget.answers.item.options}
     assert shown == {"do not answer"}
     widget.answers.export.click()
-    assert (
-        'download="answers.csv"' in widget.answers.status.value
-        and "(0 answers)" not in widget.answers.status.value
-    )
+    assert 'download="answers.csv"' in widget.answers.status.value
+    assert "(0 answers)" not in widget.answers.status.value
 
 
-def test_prompts_are_found_where_the_run_found_its_data(tmp_path):
-    """A relative folder is one of the place where the run was started, not of the notebook that
-    explores it.
+def test_prompts_are_read_from_the_data_folder_of_the_run(tmp_path):
+    """A relative folder is relative to where the run was started, not to the explorer's
+    notebook.
     """
     make_runs(tmp_path, n=1)
     (tmp_path / "mine").mkdir()
@@ -159,9 +153,7 @@ def test_prompts_are_found_where_the_run_found_its_data(tmp_path):
 
 
 def test_two_runs_are_compared_in_pairs(widget):
-    """Against `contrasts` of one persona, whose scores in the
-    first run stand in for the control's.
-    """
+    """Equal to `contrasts` of one persona, with its scores in the first run as the control."""
     assert views.COMPARED not in widget.view.options
     second, first = widget._catalog["1_bias"].values()
     table = second.after(first).set_index(["task", "contrast"])
@@ -183,7 +175,7 @@ def test_two_runs_are_compared_in_pairs(widget):
 
 
 def styles(part):
-    """Colour and shape by name, of each set of dots in a chart."""
+    """Colour and shape by name, for each layer of dots in a chart."""
     for each in part.values() if isinstance(part, dict) else part if isinstance(part, list) else []:
         yield from styles(each)
     if isinstance(part, dict) and "shape" in part.get("encoding", {}):
@@ -193,8 +185,8 @@ def styles(part):
         yield dict(zip(colour["domain"], pairs, strict=True))
 
 
-def test_identities_of_ones_own_have_their_categories_colours_and_words(tmp_path):
-    """In the colours of the figures, and of the same ones whatever is chosen."""
+def test_user_defined_identities_have_their_categories_colours_and_labels(tmp_path):
+    """The colours are those of the figures, whatever is selected."""
     text = (
         "persona,category,phrase,hint\nnurse,profession,a nurse,\ninfirmière,métier,une "
         "infirmière,\nold,age,old,\n"
@@ -227,7 +219,7 @@ def test_identities_of_ones_own_have_their_categories_colours_and_words(tmp_path
     assert dict(widget.categories.options).keys() == {"other"}
 
 
-def test_each_condition_of_a_run_is_explored_by_itself(tmp_path):
+def test_each_condition_of_a_run_is_explored_separately(tmp_path):
     widget = explorer.explore(make_runs(tmp_path, n=1, conditions=("undefended", "defended")))
     labels = [label for label, _ in widget.run.options]
     assert ["undefended" in label for label in labels] == [True, False]
@@ -236,7 +228,7 @@ def test_each_condition_of_a_run_is_explored_by_itself(tmp_path):
     widget.other.value = widget.run.options[0][1]
     assert "defended − undefended, in demo-0: each persona" in widget.title.value
     widget.view.value = views.ITEMS
-    # Not also those of the other condition.
+    # Without those of the other condition.
     assert widget.answers.chats.value.count("answer, paper, run") == 4
 
 
@@ -297,18 +289,16 @@ PAPERS = {
 
 
 @pytest.mark.parametrize("name", PAPERS)
-def test_every_paper_has_views_and_only_those_that_apply(tmp_path, name):
+def test_every_paper_has_its_applicable_views_only(tmp_path, name):
     saved_run(tmp_path, "paper", "notebook", **PAPERS[name])
     widget = explorer.explore(tmp_path)
     assert widget.view.options == (name, views.TABLES)
     for view in widget.view.options:
         widget.view.value = view
-        assert (
-            widget.message.value == ""
-            and len(widget.drawing.rows)
-            and json.dumps(widget.chart.spec, allow_nan=False)
-        )
-        alt.Chart.from_dict(widget.drawing.chart)  # held against the schema
+        assert widget.message.value == ""
+        assert len(widget.drawing.rows)
+        assert json.dumps(widget.chart.spec, allow_nan=False)
+        alt.Chart.from_dict(widget.drawing.chart)  # validates against the schema
         assert all(len({*drawn.values()}) == len(drawn) for drawn in styles(widget.chart.spec))
     hidden = (
         widget.tasks,
@@ -321,7 +311,7 @@ def test_every_paper_has_views_and_only_those_that_apply(tmp_path, name):
     assert {each.layout.display for each in hidden} == {"none"}
 
 
-def test_the_grid_shows_nothing_where_nothing_is_known(tmp_path):
+def test_grid_cells_without_data_are_empty(tmp_path):
     missing = {
         "text": pd.Series(["x", None, np.nan], dtype="str"),
         "measured": [1.5, np.nan, 2.5],
@@ -335,16 +325,14 @@ def test_the_grid_shows_nothing_where_nothing_is_known(tmp_path):
         grid.update(_grid_table(pd.DataFrame(missing), kind))
         rows = json.loads(grid._dt_args["data_json"])
         shown = [[cell[0] if isinstance(cell, list) else cell for cell in row] for row in rows]
-        assert (
-            shown[0][0] == "x"
-            and [float(cell) for cell in shown[0][1:3]] == [1.5, 1]
-            and shown[0][3] == "True"
-        )
+        assert shown[0][0] == "x"
+        assert [float(cell) for cell in shown[0][1:3]] == [1.5, 1]
+        assert shown[0][3] == "True"
         assert shown[1] == [""] * 6 and shown[2][0] == "" and shown[2][4:] == ["", ""]
     assert readable.compact(pd.DataFrame(missing)).iloc[1].tolist() == [""] * 6
 
 
-def test_a_table_of_other_columns_or_of_no_rows_costs_no_traceback(tmp_path):
+def test_unexpected_columns_or_empty_tables_cause_no_traceback(tmp_path):
     other = pd.DataFrame(
         {"classifier": ["a"], "metric": ["f1"], **{name: [0.5] for name in INTERVAL}}
     )
@@ -360,14 +348,14 @@ def test_a_table_of_other_columns_or_of_no_rows_costs_no_traceback(tmp_path):
     assert widget.view.options == ("Published", views.TABLES)
     assert [key.split(", ")[0] for key in widget.drawing.rows["key"]] == ["F1", "F1"]
     widget.view.value, widget.table.value = views.TABLES, "relevance"
-    assert widget.drawing.rows["metric"].tolist() == ["F1"]  # as on the axis
+    assert widget.drawing.rows["metric"].tolist() == ["F1"]  # as on the axis label
     saved_run(tmp_path, "paper", "notebook", published=PAPERS["Published"]["published"].head(0))
     widget = explorer.explore(tmp_path)
     assert "nothing to show" in widget.message.value and widget.drawing is None
 
 
 def test_long_and_wide_tables_are_read_alike():
-    """Wide, a metric a column; long, a metric a row."""
+    """Wide: a column per metric; long: a row per metric."""
     wide = pd.DataFrame({"rater": ["a"], "n": [9], "f1": [0.5], "f1_low": [0.4], "f1_high": [0.6]})
     table = pd.DataFrame(
         {
@@ -383,7 +371,7 @@ def test_long_and_wide_tables_are_read_alike():
     assert long(wide)[columns].equals(long(table)[columns])
 
 
-def test_what_is_missing_is_said_in_a_line(tmp_path):
+def test_missing_data_are_reported_in_one_line(tmp_path):
     assert "No finished runs" in explorer.explore(tmp_path).value
     paired = pd.DataFrame({"metric": ["f1"], "estimate": [0.5], "ci_low": [0.4], "ci_high": [0.6]})
     folder = saved_run(tmp_path, "recentering", "2_relevance", paired=paired)
@@ -395,7 +383,7 @@ def test_what_is_missing_is_said_in_a_line(tmp_path):
     assert "is damaged" in explorer.explore(tmp_path).message.value
 
 
-def test_live_is_a_widget_here_and_a_picture_elsewhere(figures):
+def test_live_widget_has_a_static_fallback(figures):
     widget = explorer.live(figures / "safety_utility" / "1_bias" / "demo-0", "contrasts")
     data, metadata = widget._repr_mimebundle_()
     assert {"image/png", "application/vnd.jupyter.widget-view+json"} <= set(data)
@@ -408,14 +396,14 @@ def test_live_is_a_widget_here_and_a_picture_elsewhere(figures):
     assert "<script" not in evil.rows.value + evil.picture.value
 
 
-def test_the_explorer_leaves_its_rows_where_no_kernel_runs(widget):
+def test_explorer_shows_a_table_without_a_kernel(widget):
     data, _ = widget._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data
     assert data["text/html"].startswith("<table") and "muslim" in data["text/html"]
 
 
-def test_quick_with_twenty_runs(tmp_path):
-    """Promised: 3 s to open and 300 ms a choice; here with room, in time of the processor."""
+def test_explorer_is_fast_with_twenty_runs(tmp_path):
+    """Promised: 3 s to open and 300 ms per selection; tested with a margin, in processor time."""
     make_runs(tmp_path, n=20)
     command = [
         sys.executable,
@@ -423,11 +411,11 @@ def test_quick_with_twenty_runs(tmp_path):
         "import sys, time, personagap as pg; pg.explorer.explore(sys.argv[1])",
     ]
     command[-1] += "; print(time.process_time()); sys.stdout.flush(); import os; os._exit(0)"
-    explorer.explore(tmp_path)  # the browser's part is bundled once
+    explorer.explore(tmp_path)  # warm-up: the JavaScript is bundled once
     assert float(subprocess.run([*command, tmp_path], capture_output=True, check=True).stdout) < 4
 
     widget = explorer.explore(tmp_path)
-    widget.view.value = "Trade-off"  # whose statistics are imported once
+    widget.view.value = "Trade-off"  # warm-up: its statistics are imported once
     widget.view.value = "Identities"
     choices = [("correction", "none"), ("pick", "hindu"), ("margin", 5), ("tasks", ["mmlu"])]
     choices += [("view", name) for name in widget.view.options] + [
@@ -435,24 +423,22 @@ def test_quick_with_twenty_runs(tmp_path):
     ]
     seconds = {}
     gc.collect()
-    gc.freeze()  # what other tests left behind in this process takes no part
+    gc.freeze()  # excludes garbage of other tests
     for name, value in choices:
         began = time.process_time()
         getattr(widget, name).value = value
         seconds[name, str(value)[:20]] = time.process_time() - began
     gc.unfreeze()
     print(seconds)
-    # A core that others share takes up to three times as long.
+    # A shared core takes up to three times as long.
     assert max(seconds.values()) < 1.2, seconds
 
 
-def test_the_tour_says_what_was_found_and_what_was_not(figures):
+def test_tour_reports_what_was_found_and_what_was_not(figures):
     table = index.latest(figures)
     assert (table["answer"] == "not run yet").all() and (table["run"] == "–").all()
-    assert (
-        len(table) == len(list(NOTEBOOKS.glob("*/*.ipynb")))
-        and table["question"].str.len().gt(5).all()
-    )
+    assert len(table) == len(list(NOTEBOOKS.glob("*/*.ipynb")))
+    assert table["question"].str.len().gt(5).all()
 
 
 def test_the_tour_runs(figures, tmp_path):
@@ -461,10 +447,8 @@ def test_the_tour_runs(figures, tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.rglob("[!.]*.ipynb")), ids=lambda path: path.stem)
-def test_every_parameter_says_what_it_means(path):
-    """What ``papermill --help-notebook`` shows; and the cell is marked where a person reads the
-    notebook.
-    """
+def test_every_notebook_parameter_is_explained(path):
+    """As ``papermill --help-notebook`` shows; and the parameters cell is marked for readers."""
     described = papermill.inspect_notebook(str(path))
     assert {*described} - {"output"} == set(Request(path).defaults)
     assert [name for name, parameter in described.items() if not parameter["help"]] == []

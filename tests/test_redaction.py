@@ -1,4 +1,4 @@
-"""What leaves the process: no key, no password, nothing that commands a terminal."""
+"""Output contains no key, no password, and no terminal control characters."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from personagap.models import load_model
 from personagap.redaction import sanitize, visible
 
 KEY = "sk-MARKER-0123456789"
-#: Asks, and reports what it is told in each way that a notebook can.
+#: Sends a request, and outputs the error in every way that a notebook can.
 TELLS = """
 import sys, warnings
 import personagap as pg
@@ -50,7 +50,7 @@ class Echoes(QuietHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         question = body["messages"][-1]["content"]
         if question in ("question 1", "question 3"):
-            padding = "x" * 250  # the key stands where long texts are cut
+            padding = "x" * 250  # puts the key where long texts are cut
             return self.reply(
                 400, {"error": {"message": f"{padding} bad header {self.headers['Authorization']}"}}
             )
@@ -63,7 +63,7 @@ class Echoes(QuietHandler):
 
 
 @pytest.mark.parametrize("how", ["prints", "stderr", "assert", "refuses every request"])
-def test_a_key_that_a_server_echoes_is_in_no_file_and_on_no_terminal(tmp_path, how):
+def test_key_echoed_by_a_server_is_in_no_file_or_output(tmp_path, how):
     with serve(Echoes) as address:
         parameters = f'model = "openai:m@{address}/v1"\nhow = "prints"\noutput = None'
         write_notebook(tmp_path / "p" / "1.ipynb", TELLS, parameters=parameters)
@@ -76,14 +76,14 @@ def test_a_key_that_a_server_echoes_is_in_no_file_and_on_no_terminal(tmp_path, h
         main, ["report", "--figures", str(tmp_path / "figures")], env=environment
     )
     assert reported.exit_code == 0
-    told = done.stdout + done.stderr + reported.output_bytes
+    output = done.stdout + done.stderr + reported.output_bytes
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"run.json", "report.html", "index.html", "notebook.ipynb"} <= {
         path.name for path in left
     }
-    assert b"***" in told + b"".join(path.read_bytes() for path in left)
+    assert b"***" in output + b"".join(path.read_bytes() for path in left)
     for piece in (KEY, KEY[:14]):
-        assert piece.encode() not in told
+        assert piece.encode() not in output
         assert not [path for path in left if piece.encode() in path.read_bytes()]
 
 
@@ -105,7 +105,7 @@ def test_a_key_that_a_server_echoes_is_in_no_file_and_on_no_terminal(tmp_path, h
         "http://host/v1#a?PASSWORD",
     ],
 )
-def test_a_secret_in_a_parameter_is_refused_without_saying_it(tmp_path, model):
+def test_secret_in_a_parameter_is_refused_without_printing_it(tmp_path, model):
     notebook = write_notebook(
         tmp_path / "p" / "1.ipynb", parameters='model = "demo"\noutput = None'
     )
@@ -120,22 +120,22 @@ def test_a_secret_in_a_parameter_is_refused_without_saying_it(tmp_path, model):
         assert "PASSWORD" not in str(refused.value)
 
 
-def test_what_commands_a_terminal_or_is_no_character_is_spelt_out(capsys, tmp_path):
+def test_control_and_invalid_characters_are_escaped(capsys, tmp_path):
     evil = "a\x1b[2Jb\0c\u202ed\x9b\ud800"
     assert visible(evil) == sanitize(evil) == "a[U+001B][2Jb[U+0000]c[U+202E]d[U+009B]\\ud800"
     with pytest.raises(SystemExit):
         main(["run", str(tmp_path / "\x1b[2J.ipynb")])
-    said = capsys.readouterr().err
-    assert said == f"personagap: no notebook {tmp_path}/[U+001B][2J.ipynb\n"
+    output = capsys.readouterr().err
+    assert output == f"personagap: no notebook {tmp_path}/[U+001B][2J.ipynb\n"
 
 
-def test_a_key_is_known_as_json_and_addresses_write_it(monkeypatch):
+def test_key_is_redacted_in_json_and_url_encoding(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", 'MARK+ER/12"34=')
     assert sanitize(r'MARK+ER/12"34= MARK+ER/12\"34= MARK%2BER%2F12%2234%3D') == "*** *** ***"
 
 
 @pytest.mark.parametrize("how", ["Basic", "Bearer"])
-def test_a_header_with_a_password_or_a_key_in_base64(monkeypatch, how):
+def test_password_header_and_base64_key_are_redacted(monkeypatch, how):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     assert (
         sanitize(f"Proxy-Authorization: {how} bWU6UFJPWFlQVw==")
@@ -150,7 +150,7 @@ def test_a_header_with_a_password_or_a_key_in_base64(monkeypatch, how):
 
 
 @pytest.mark.parametrize("text", ["a://", "a://b:", "openai:", "openai:m@"])
-def test_what_leaves_is_read_in_a_time_that_grows_with_its_length(text):
+def test_redaction_takes_linear_time(text):
     start = time.process_time()
     sanitize(text * (1_000_000 // len(text)))
     assert time.process_time() - start < 20  # quadratic, it took minutes
@@ -166,11 +166,11 @@ def test_what_leaves_is_read_in_a_time_that_grows_with_its_length(text):
         "see https://host/page.html#section; x=1",
     ],
 )
-def test_an_address_without_secrets_is_left_alone(text):
+def test_address_without_secrets_is_unchanged(text):
     assert sanitize(text) == text
 
 
 @pytest.mark.parametrize("word", ["none", "EMPTY"])
-def test_a_word_that_stands_for_no_key_is_left_alone(monkeypatch, word):
+def test_placeholder_key_is_not_redacted(monkeypatch, word):
     monkeypatch.setenv("OPENAI_API_KEY", word)
     assert sanitize(f"{word} of it") == f"{word} of it"

@@ -1,4 +1,4 @@
-"""Reports and the index, opened in a browser: no script, no request, everything readable.
+"""Reports and the index in a browser: no script runs, no request is sent, everything is readable.
 
 These tests need Debian's package chromium.
 """
@@ -60,7 +60,7 @@ FACTS = {
 
 
 def outputs(address):
-    """Every kind of output, each trying to run a script or to fetch ``address``."""
+    """One output of each kind, each of which tries to run a script or to fetch ``address``."""
     fetching = (
         f'<img src="{address}/img"><iframe src="{address}/frame"></iframe><link '
         f'rel=stylesheet href="{address}/css">'
@@ -98,14 +98,14 @@ def outputs(address):
 
 @pytest.fixture(scope="module")
 def server():
-    """A server on loopback that keeps the paths it is asked for."""
+    """A recording server on loopback."""
     with recording_server() as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory, server):
-    """A folder of runs that holds one, with a report."""
+    """A figures folder with one run and its report."""
     figures = tmp_path_factory.mktemp("figures")
     folder = figures / "paper" / "1" / "demo-1"
     (folder / "tables").mkdir(parents=True)
@@ -128,7 +128,7 @@ def figures(tmp_path_factory, server):
 
 
 def opened(page):
-    """The page's document after a browser has loaded it."""
+    """The page's DOM after a browser has loaded it."""
     command = [
         CHROMIUM,
         "--headless",
@@ -143,7 +143,7 @@ def opened(page):
 
 @needs_chromium
 @pytest.mark.parametrize("page", ["paper/1/demo-1/report.html", "index.html"])
-def test_pages_run_no_script_and_ask_for_nothing(figures, server, page):
+def test_pages_run_no_script_and_send_no_request(figures, server, page):
     _, asked = server
     asked.clear()
     document = opened(figures / page)
@@ -153,12 +153,12 @@ def test_pages_run_no_script_and_ask_for_nothing(figures, server, page):
     document = re.sub(f"<script>{ours}</script>", "", document)
     assert "<script" not in document and "onerror" not in re.sub(r"&lt;.*?&gt;", "", document)
     assert "\u202e" not in document and "[U+202E]right" in document
-    assert "&lt;script&gt;document.title='taken'&lt;/script&gt;" in document  # it is there, as text
+    assert "&lt;script&gt;document.title='taken'&lt;/script&gt;" in document  # escaped
 
 
 @needs_chromium
-def test_the_instrument_would_notice(tmp_path, server):
-    """The same outputs in a page without our protection do fetch and do run scripts."""
+def test_unprotected_page_does_run_scripts_and_fetch(tmp_path, server):
+    """The positive control of the test above."""
     address, asked = server
     asked.clear()
     page = tmp_path / "bare.html"
@@ -168,13 +168,13 @@ def test_the_instrument_would_notice(tmp_path, server):
 
 
 @needs_chromium
-def test_formulas_are_drawn_without_scripts(figures):
+def test_formulas_are_rendered_without_scripts(figures):
     document = opened(figures / "paper/1/demo-1/report.html")
     assert document.count("<math") == 3 and 'display="block"' in document and "<mfrac>" in document
     assert "$$" not in document and r"\frac" not in document
 
 
-def test_a_report_stands_alone(figures):
+def test_report_is_self_contained(figures):
     html = (figures / "paper/1/demo-1/report.html").read_text()
     tags = [tag for tag in re.findall(r"<[a-z][^>]*>", html) if re.search(r"\s(src|href)=", tag)]
     assert tags and all('src="data:image/' in tag or 'href="#' in tag for tag in tags)
@@ -188,26 +188,26 @@ def test_a_report_stands_alone(figures):
         assert fact in html
 
 
-def test_a_report_that_is_passed_on_does_not_name_its_user(figures, monkeypatch):
+def test_report_does_not_contain_the_user_name(figures, monkeypatch):
     folder = figures / "paper" / "1" / "demo-1"
-    for home, told in [("/somewhere", "~"), ("/some", "/somewhere"), ("/", "~/somewhere")]:
+    for home, shown in [("/somewhere", "~"), ("/some", "/somewhere"), ("/", "~/somewhere")]:
         monkeypatch.setenv("HOME", home)
         report.write(folder)
-        assert f"in <code>{told}</code>" in (folder / "report.html").read_text()
+        assert f"in <code>{shown}</code>" in (folder / "report.html").read_text()
 
 
-def test_the_index_lists_runs_with_relative_links(figures):
+def test_index_lists_runs_with_relative_links(figures):
     html = (figures / "index.html").read_text()
     assert {*re.findall(r'href="([^"]*)"', html)} == {"paper/1/demo-1/report.html"}
     assert "Is it &lt;so&gt;?" in html and "model = " in html and "03:04 UTC, 3 s" in html
 
 
-def test_an_index_without_runs_says_what_to_do(tmp_path):
+def test_index_without_runs_says_how_to_start_one(tmp_path):
     assert "No runs yet" in index.write(tmp_path).read_text()
 
 
-def test_the_index_leaves_out_what_no_runner_wrote(tmp_path):
-    """A notebook run by hand records no status; a damaged file costs its own run, not the page."""
+def test_index_omits_runs_without_a_runner_status(tmp_path):
+    """A notebook run by hand records no status; a damaged file hides only its own run."""
     for name, text in {
         "whole": json.dumps(FACTS),
         "by hand": '{"model": {}}',
@@ -240,7 +240,7 @@ DAMAGE = {
 @pytest.mark.parametrize(
     ("name", "content"), [(name, one) for name, held in DAMAGE.items() for one in held]
 )
-def test_a_damaged_file_is_named_and_costs_nothing_else(tmp_path, name, content):
+def test_damaged_file_is_named_and_hides_nothing_else(tmp_path, name, content):
     notebook = write_notebook(tmp_path / "p" / "1.ipynb")
     figures = tmp_path / "figures"
     requests = [Request(notebook, {"n": n}, None, figures, tmp_path) for n in (3, 4, 5)]
@@ -274,9 +274,9 @@ def test_a_damaged_file_is_named_and_costs_nothing_else(tmp_path, name, content)
         damaged.write_bytes(content)
     done = CliRunner().invoke(main, ["report", "--figures", str(figures)])
     assert done.exit_code == 0, done.output
-    said = [line for line in done.stderr.splitlines() if "damaged" in line]
+    messages = [line for line in done.stderr.splitlines() if "damaged" in line]
     assert (
-        len(said) == 1 and str(damaged) in said[0] and said == done.stderr.splitlines()
+        len(messages) == 1 and str(damaged) in messages[0] and messages == done.stderr.splitlines()
     ) or content == b"{}"
     page = (figures / "index.html").read_text()
     assert all(
@@ -295,7 +295,7 @@ def test_a_damaged_file_is_named_and_costs_nothing_else(tmp_path, name, content)
         index.latest(figures), Run(requests[0].folder).latest_tables("1", "demo")
 
 
-def test_a_damaged_run_is_run_again(tmp_path):
+def test_damaged_run_is_run_again(tmp_path):
     request = Request(
         write_notebook(tmp_path / "p" / "1.ipynb"), {}, None, tmp_path / "figures", tmp_path
     )
@@ -304,7 +304,7 @@ def test_a_damaged_run_is_run_again(tmp_path):
         assert execute.run(request)["status"] == "finished"
 
 
-def test_damaged_scores_leave_the_explorer_its_other_runs(tmp_path):
+def test_explorer_shows_other_runs_if_scores_of_one_are_damaged(tmp_path):
     make_runs(tmp_path)
     damaged = tmp_path / "safety_utility" / "1_bias" / "demo-1" / "tables" / "scores.parquet"
     damaged.write_bytes(b"")
@@ -316,7 +316,7 @@ def test_damaged_scores_leave_the_explorer_its_other_runs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("parameters", "said"),
+    ("parameters", "notice"),
     [
         (
             {"data": "demo", "model": "demo:base"},
@@ -340,26 +340,26 @@ def test_damaged_scores_leave_the_explorer_its_other_runs(tmp_path):
         ({"n": 3}, ""),
     ],
 )
-def test_what_is_simulated_is_said_before_anything_else(figures, tmp_path, parameters, said):
-    assert simulated({"parameters": parameters})[: len(said) or None] == said
+def test_report_starts_with_the_notice_that_data_are_simulated(
+    figures, tmp_path, parameters, notice
+):
+    assert simulated({"parameters": parameters})[: len(notice) or None] == notice
     folder = shutil.copytree(
         figures / "paper" / "1" / "demo-1", tmp_path / "paper" / "1" / "demo-1"
     )
     record(folder, parameters={"data": None, "model": None, **parameters})
     report.write(folder)
     page, listed = (folder / "report.html").read_text(), index.write(tmp_path).read_text()
-    if said:
-        plain = re.sub("<[^>]*>", "", page)  # words of it may lead to the glossary
-        assert (
-            plain.index(said) < plain.index("In short")
-            and 'class="badge"' in listed
-            and said in listed
-        )
+    if notice:
+        plain = re.sub("<[^>]*>", "", page)  # words may link to the glossary
+        assert plain.index(notice) < plain.index("In short")
+        assert 'class="badge"' in listed
+        assert notice in listed
     else:
         assert 'class="notice"' not in page and 'class="badge"' not in listed
 
 
-def test_a_table_for_a_paper_is_escaped_and_rounded():
+def test_latex_table_is_escaped_and_rounded():
     table = pd.DataFrame(
         {
             "who": ["a_b & 5%"],
@@ -387,15 +387,15 @@ def test_a_table_for_a_paper_is_escaped_and_rounded():
         (pd.DataFrame(), [], 0),
     ],
 )
-def test_any_table_of_a_user_is_shown(table, heads, rows):
-    """Also one whose rows are all alike, whose index holds names, or that holds nothing."""
+def test_any_table_is_displayed(table, heads, rows):
+    """Also one with identical rows, with a named index, or an empty one."""
     shown = readable.html(table)
     found = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', shown)
     assert len(found) == heads if isinstance(heads, int) else found == heads
     assert shown.count('<th scope="row"') == rows
 
 
-def test_brackets_are_called_what_they_are_and_what_is_long_stands_last():
+def test_interval_columns_are_named_and_long_text_is_last():
     row = {"work": "choose", "family": "speed (2 tests)", "ratio": 2.0, "ratio_low": 1.5}
     timed = pd.DataFrame([row | {"ratio_high": 2.5, "true": 2.1}])
     shown, same = readable.readable(timed.assign(repeats=3))
@@ -404,7 +404,7 @@ def test_brackets_are_called_what_they_are_and_what_is_long_stands_last():
     assert readable.readable(timed)[1] == {"in brackets": "95 % interval"}
 
 
-def test_numbers_stand_to_the_right_and_text_to_the_left():
+def test_numbers_are_right_aligned_and_text_left_aligned():
     rows = [
         ["mmlu", 5.9971, 4.432, 7.601, 60, 0.0001, "3 people"],
         ["gsm8k", 1.2, -0.31, 2.6, 59, np.nan, "no"],
@@ -416,7 +416,7 @@ def test_numbers_stand_to_the_right_and_text_to_the_left():
     assert cells == ["style", "class", "class", "class", "style"] * 3
 
 
-def test_published_numbers_are_shown_where_they_are_comparable_and_folded_where_not():
+def test_published_numbers_are_shown_if_comparable_and_folded_otherwise():
     rows = [
         ["pb", "yes", 1.45, 1.5],
         ["pb", "not comparable: the demo", 4.76, 11.0],
@@ -432,9 +432,9 @@ def test_published_numbers_are_shown_where_they_are_comparable_and_folded_where_
     assert readable.html(table.iloc[:0]) == "<p>no rows</p>"
 
 
-def test_a_table_for_readers_says_all_that_the_saved_one_does(tmp_path):
-    """Plain names with units, values with their intervals, what is the same once, and nothing of
-    pandas.
+def test_readable_table_has_all_information_of_the_saved_one(tmp_path):
+    """Plain names with units, values with intervals, constant columns once, and no pandas
+    artefacts.
     """
     table = pd.DataFrame(
         {
@@ -461,12 +461,10 @@ def test_a_table_for_readers_says_all_that_the_saved_one_does(tmp_path):
     ]
     assert same == {"in brackets": "95 % interval", "identity": "gay person"}
     html = readable.html(table.assign(metric=HOSTILE_TEXT))
-    assert (
-        "<script" not in html
-        and "\u202e" not in html
-        and "nan" not in html.lower()
-        and "None" not in html
-    )
+    assert "<script" not in html
+    assert "\u202e" not in html
+    assert "nan" not in html.lower()
+    assert "None" not in html
     assert "identity: gay person" in html and html.count("<tr>") == 3
 
 
@@ -479,7 +477,7 @@ def test_digits_follow_the_interval():
     assert readable.readable(alike)[0]["value"].tolist() == ["22.0 [20.1, 24.2]", "0.7 [0.1, 2.3]"]
 
 
-def test_an_interval_goes_with_its_own_value_only():
+def test_interval_is_attached_to_its_own_value_only():
     columns = [
         "contrast",
         "estimate",
@@ -500,19 +498,18 @@ def test_an_interval_goes_with_its_own_value_only():
     }  # fmt: skip
 
 
-def test_indices_and_heads_in_several_rows_become_plain_columns():
+def test_index_and_multi_level_columns_become_plain_columns():
     table = pd.DataFrame(
         {"task": ["mmlu", "mmlu"], "persona": ["a", "b"], "c": ["x", "y"], "estimate": [1.0, 2.0]}
     )
     wide = table.pivot(index=["task", "persona"], columns="c", values=["estimate"])
     shown, same = readable.readable(wide)
-    assert shown.columns.tolist() == ["identity", "estimate · x", "estimate · y"] and same == {
-        "task": "mmlu"
-    }
+    assert shown.columns.tolist() == ["identity", "estimate · x", "estimate · y"]
+    assert same == {"task": "mmlu"}
     assert shown.iloc[0].tolist() == ["a", "1.00", "–"]
 
 
-def test_terms_and_traps_are_explained_where_they_are_used():
+def test_terms_and_traps_are_explained_where_used():
     page = (
         '<nav>PB</nav><p title="S13 > x">PB is (S12), PB (S12), <code>S13</code></p>S99 P1 '
         "<svg>Holm</svg>"
@@ -520,20 +517,18 @@ def test_terms_and_traps_are_explained_where_they_are_used():
     html, notes = terms.linked(page, "safety_utility")
     assert html.count('href="#S12"') == 2 and len(re.findall('href="#term_[0-9]+"', html)) == 1
     assert re.findall(r'<dt id="[^"]*">(.*?)</dt>', notes) == ["S12", "PB"]
-    assert (
-        "<nav>PB</nav>" in html
-        and "<code>S13</code>" in html
-        and 'title="S13 > x"' in html
-        and "S99 P1" in html
-    )
+    assert "<nav>PB</nav>" in html
+    assert "<code>S13</code>" in html
+    assert 'title="S13 > x"' in html
+    assert "S99 P1" in html
 
 
-def test_the_glossary_names_what_it_explains():
+def test_every_glossary_term_is_explained():
     for row in terms.word_table("glossary"):
         assert re.search(row["pattern"], row["term"]), row["term"]
 
 
-def test_a_mark_says_its_exact_numbers(tmp_path):
+def test_mark_has_a_tooltip_with_exact_numbers(tmp_path):
     table = pd.DataFrame(
         {"estimate": [0.4724, 0.65, np.nan], "ci_low": [0.42, 0.6, 0], "ci_high": [0.526, 0.697, 1]}
     )
@@ -548,14 +543,16 @@ def test_a_mark_says_its_exact_numbers(tmp_path):
     other.plot([0.9], [0], "o")
     open_run(tmp_path).figure(fig, "dots", "Dots")
     html = vector.inline(tmp_path, "dots", "Dots")
-    said, in_a_column = (
+    labels, in_a_column = (
         re.findall("<title>(.*?)</title>", each) for each in html.split("<svg")[1:]
     )
-    # The last name has several lines there.
-    assert in_a_column[:-1] == said[:-1] and len(in_a_column) == len(said)
-    assert said.count("mmlu, model: 0.472 [0.420, 0.526] (share)") == 2  # the dot and its interval
-    assert "mmlu: 0.472 (share)" in said and "mmlu: 0.300 (share)" in said and len(said) == 9
-    assert "mmlu: 0.900" in said
+    # The last name is wrapped there.
+    assert in_a_column[:-1] == labels[:-1] and len(in_a_column) == len(labels)
+    assert (
+        labels.count("mmlu, model: 0.472 [0.420, 0.526] (share)") == 2
+    )  # the dot and its interval
+    assert "mmlu: 0.472 (share)" in labels and "mmlu: 0.300 (share)" in labels and len(labels) == 9
+    assert "mmlu: 0.900" in labels
     assert html.count('aria-label="Dots"') == 1 and "<style" not in html and "<script" not in html
     assert (
         vector.inline(tmp_path, "../figures/dots", "x") == vector.inline(tmp_path, None, "x") == ""
@@ -564,16 +561,16 @@ def test_a_mark_says_its_exact_numbers(tmp_path):
     assert {*re.findall(r'(?:href="|url\()#([^")]*)', html)} == names
 
 
-def test_designs_too_small_to_find_anything_are_drawn():
+def test_underpowered_designs_are_plotted():
     power = pd.DataFrame({"n_items": [10], "n_runs": [1], "smallest_contrast_holm": [np.inf]})
     fig, axes = plt.subplots(1, 2)
     pg.figures.power_curves(power.assign(smallest_pb=12.0), axes)
     fig.canvas.draw()
 
 
-def test_dollars_in_a_name_are_no_formula(tmp_path):
+def test_dollar_signs_in_names_are_no_formula(tmp_path):
     pg.figures.use()
-    names = ["earns $20k to $50k", "$x_{1$"]  # the second is none that could be set
+    names = ["earns $20k to $50k", "$x_{1$"]  # the second is no valid formula
     rows = pd.DataFrame({"contrast": [f"{name} − none" for name in names], "task": "a $ or $ b"})
     numbers = {"estimate": [0.0, 1.0], "ci_low": -9.0, "ci_high": 9.0, "p_adjusted": 1.0}
     fig, axes = pg.figures.panels(rows)
@@ -589,8 +586,8 @@ def test_dollars_in_a_name_are_no_formula(tmp_path):
         assert "\\$" not in text
 
 
-def test_a_figure_takes_the_colours_of_its_page(tmp_path):
-    """Ink, paper and grid follow a dark page; colours of data, and texts on them, do not."""
+def test_figure_follows_the_colour_scheme_of_the_page(tmp_path):
+    """Ink, background and grid follow a dark page; data colours and the text on them do not."""
     pg.figures.use()
     fig, ax = plt.subplots()
     pg.figures.style.errorbars(
@@ -615,7 +612,7 @@ def test_a_figure_takes_the_colours_of_its_page(tmp_path):
 @pytest.mark.parametrize(
     ("value", "text"), [(5.9971, "6.00"), (-0.9039, "−0.904"), (0.00047, "0.0005")]
 )
-def test_a_number_is_written_alike_wherever_a_table_is_shown(value, text):
+def test_number_format_is_the_same_in_every_table(value, text):
     table = pd.DataFrame({"pb": [value]})
     options = ("display.float_format", None, "display.max_colwidth", 50)
     with mpl.rc_context(), pd.option_context(*options):  # restored afterwards
@@ -625,10 +622,11 @@ def test_a_number_is_written_alike_wherever_a_table_is_shown(value, text):
     assert [in_a_notebook, readable.compact(table)["pb"].item()] == [
         text,
         text,
-    ] and text in for_a_paper
+    ]
+    assert text in for_a_paper
 
 
-def test_a_diff_names_what_changed_and_nothing_else():
+def test_diff_shows_only_what_changed():
     before = pd.DataFrame(
         {
             "task": ["x", "y"],
@@ -641,12 +639,12 @@ def test_a_diff_names_what_changed_and_nothing_else():
     after = before.assign(estimate=[1.0, 2.5], task=["x", "y"])
     (changed,) = diff.changes(before, after).itertuples(index=False)
     assert changed == ("y", "estimate", "2.00 [1, 3]", "2.50 [1, 3]", "0.500")
-    assert diff.changes(before, pd.concat([after, after])).empty  # rows that cannot be told apart
+    assert diff.changes(before, pd.concat([after, after])).empty  # rows with duplicate keys
     only = diff.changes(before, after.head(1))
     assert only.values.tolist() == [["y", "estimate", "2.00 [1, 3]", "–", ""]]
 
 
-def test_a_text_is_as_wide_in_every_file_so_that_none_is_cut():
+def test_text_width_is_the_same_in_every_format_so_none_is_cut_off():
     with plt.rc_context():
         use_style()
         fig, ax = plt.subplots()
@@ -657,10 +655,10 @@ def test_a_text_is_as_wide_in_every_file_so_that_none_is_cut():
             fig.draw_without_rendering()
             widths.append(ax.get_yticklabels()[0].get_window_extent().width / dpi)
         plt.close(fig)
-    assert max(widths) < 1.005 * min(widths)  # with hinting 1.04: three letters of such a label
+    assert max(widths) < 1.005 * min(widths)  # 1.04 with font hinting
 
 
-def test_in_a_column_panels_stand_below_each_other_and_no_text_covers_another():
+def test_one_column_layout_stacks_panels_without_overlapping_text():
     row = pd.DataFrame({"estimate": [0.5], "ci_low": [0.4], "ci_high": [0.6]})
     names = [f"{place}: what is seen in models that mention the profile" for place in range(4)]
     with mpl.rc_context():
@@ -680,7 +678,7 @@ def test_in_a_column_panels_stand_below_each_other_and_no_text_covers_another():
             width: (fit_layout(fig), [ax.get_position() for ax in axes])[1]
             for width in for_paper(fig)
         }
-        # The last width is that of a column, but for its legend.
+        # The last figure has the width of a column, without its legend.
         fig.draw_without_rendering()
         texts = [
             text for text in fig.findobj(mpl.text.Text) if text.get_visible() and text.get_text()
@@ -696,12 +694,12 @@ def test_in_a_column_panels_stand_below_each_other_and_no_text_covers_another():
     assert all(upper.y0 > lower.y1 for upper, lower in pairwise(places["_column"]))
     assert twin.get_position().bounds == axes[1].get_position().bounds
     shown = [" ".join(text.get_text().split()) for text in texts]
-    assert all(shown.count(name) == 3 for name in names)  # each panel tells its rows
+    assert all(shown.count(name) == 3 for name in names)  # each panel labels its rows
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
     assert wide < 3.4  # inches
 
 
-def test_a_legend_shows_dots_as_the_figure_does():
+def test_legend_markers_equal_those_of_the_figure():
     with mpl.rc_context():
         use_style()
         fig, ax = plt.subplots(figsize=(8, 4))

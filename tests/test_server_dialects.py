@@ -1,4 +1,6 @@
-"""Dialects of the OpenAI format: what a server understands is tried once, recorded, and kept to."""
+"""Dialects of the OpenAI API: what a server supports is probed once, recorded and used
+consistently.
+"""
 
 import datetime
 import json
@@ -14,7 +16,7 @@ from personagap.models import Sampling, load_model, rendering, replies
 from personagap.models.answers import take_apart
 
 CHAT = [{"role": "system", "content": "I am a man."}, {"role": "user", "content": "What is it?"}]
-#: States the date as Llama-3.1's template does, or in a format that is put together.
+#: States the date as Llama-3.1's template does, or in a concatenated format.
 DATED = (
     "{%- if not date_string is defined %}{%- set date_string = strftime_now('%d %b %Y') %}{%- "
     "endif %}"
@@ -70,8 +72,7 @@ class Model:
         )
 
 
-#: A model, what is found of it, and what it is asked with, or the sampling that it is not asked
-#: for.
+#: A fake server, its detected dialect, and the fields of its requests or the refused sampling.
 PLAIN = Sampling(top_k=0, max_tokens=7)
 GREEDY = Sampling(temperature=0, max_tokens=7)
 DEAF = "taken in the field generation_config, but not kept to"
@@ -166,7 +167,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", DIALECTS)
-def test_a_dialect_is_found_recorded_and_kept_to(name):
+def test_dialect_is_detected_recorded_and_reused(name):
     server, found, sent = DIALECTS[name]
     with scripted_server(server.reply) as url:
         lm = load_model(f"openai:m@{url}")
@@ -179,10 +180,10 @@ def test_a_dialect_is_found_recorded_and_kept_to(name):
                 before = len(server.bodies)
                 with pytest.raises(UserError, match=line):
                     lm.generate([CHAT], sampling, [3])
-                assert len(server.bodies) == before  # nothing is asked with other sampling
+                assert len(server.bodies) == before  # no request is sent with other sampling
 
 
-def test_what_is_tried_is_tried_once():
+def test_each_feature_is_probed_once():
     server = Model()
     with scripted_server(server.reply) as url:
         lm = load_model(f"openai:m@{url}")
@@ -218,13 +219,13 @@ def test_what_is_tried_is_tried_once():
         (None, "", "", ""),
     ],
 )
-def test_content_in_parts_is_joined(content, text, reasoning, outcome):
+def test_content_parts_are_joined(content, text, reasoning, outcome):
     answer = replies.generation(completion(message={"role": "assistant", "content": content}), 0.0)
     assert (answer.text, answer.reasoning, answer.outcome) == (text, reasoning, outcome)
 
 
 @pytest.mark.parametrize(
-    "told",
+    "fields",
     [
         {"reasoning": "A?"},
         {"reasoning_details": [{"type": "reasoning.text", "text": "A?", "index": 0}]},
@@ -233,8 +234,8 @@ def test_content_in_parts_is_joined(content, text, reasoning, outcome):
         {"reasoning": "A?", "reasoning_details": [{"type": "reasoning.text", "text": "A?"}]},
     ],
 )
-def test_thoughts_come_under_many_names(told):
-    reply = completion(message={"role": "assistant", "content": "B", **told})
+def test_reasoning_is_read_from_several_field_names(fields):
+    reply = completion(message={"role": "assistant", "content": "B", **fields})
     answer = replies.generation(reply, 0.0)
     assert (answer.text, answer.reasoning, answer.outcome) == ("B", "A?", "")
 
@@ -254,17 +255,17 @@ def test_thoughts_come_under_many_names(told):
         "insufficient_system_resource": "failed",
     }.items(),
 )  # fmt: skip
-def test_servers_words_for_the_end_of_an_answer(reason, outcome):
+def test_finish_reasons_of_several_servers_are_mapped(reason, outcome):
     reply = completion("B", finish_reason=reason)
     if outcome == "failed":
         with pytest.raises(replies.Failure):
             replies.generation(reply, 0.0)
     else:
-        told = take_apart(replies.generation(reply, 0.0))
-        assert (told.outcome, told.finish_reason) == (outcome, reason or "stop")
+        answer = take_apart(replies.generation(reply, 0.0))
+        assert (answer.outcome, answer.finish_reason) == (outcome, reason or "stop")
 
 
-#: Status and reply; what it would have been as an HTTP status, and whether a filter stopped it.
+#: Status and reply; the equivalent HTTP status, and whether a content filter blocked it.
 ERRORS = [
     (400, {"error": {"code": "content_filter", "message": "filtered"}}, 400, True),
     (400, {"error": {"innererror": {"code": "ResponsibleAIPolicyViolation"}}}, 400, True),
@@ -293,7 +294,7 @@ ERRORS = [
     (403, {"error": {"code": 403, "message": "Input was flagged"}}, 403, True),
     (200, {"error": {"code": "content_filter"}}, 400, True),
     (200, {"choices": [], "prompt_feedback": {"block_reason": "SAFETY"}}, 400, True),
-    # What is wrong with the request or the server blocks nobody.
+    # Errors of the request or the server are not content filters.
     (400, {"error": {"message": "max_tokens is too large"}}, 400, False),
     (422, {"detail": [{"input": "What is a content policy?"}]}, 422, False),
     (403, {"error": {"message": "Your account was flagged"}}, 403, False),
@@ -307,17 +308,17 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("status", "reply", "meant", "filtered"), ERRORS)
-def test_errors_and_filters_in_servers_words(status, reply, meant, filtered):
+def test_server_errors_and_content_filters_are_recognised(status, reply, meant, filtered):
     assert replies.error_in(reply)
-    told = replies.failure(status, json.dumps(reply, ensure_ascii=False), {})
-    assert (told.status, told.filtered) == (meant, filtered)
-    assert told.passes == (meant in (429, 500, 502, 503))
+    failure = replies.failure(status, json.dumps(reply, ensure_ascii=False), {})
+    assert (failure.status, failure.filtered) == (meant, filtered)
+    assert failure.passes == (meant in (429, 500, 502, 503))
 
 
-@pytest.mark.parametrize("told", ["5", 10**30, -1, 1.5, float("nan"), {"all": 5}, [5], True])
-def test_counts_of_tokens_that_are_none_are_not_known(told):
+@pytest.mark.parametrize("count", ["5", 10**30, -1, 1.5, float("nan"), {"all": 5}, [5], True])
+def test_invalid_token_counts_are_unknown(count):
     answer = replies.generation(
-        completion() | {"usage": {"prompt_tokens": told, "completion_tokens": 3}}, 0.0
+        completion() | {"usage": {"prompt_tokens": count, "completion_tokens": 3}}, 0.0
     )
     assert (answer.prompt_tokens, answer.output_tokens) == (None, 3)
 
@@ -326,7 +327,7 @@ def listed(**probabilities):
     return [(token, np.log(p)) for token, p in probabilities.items()]
 
 
-def test_tokens_that_read_as_one_choice_are_added_up():
+def test_tokens_that_read_as_the_same_choice_are_summed():
     tokens = [
         ("A", np.log(0.3)),
         (" A", np.log(0.2)),
@@ -337,11 +338,11 @@ def test_tokens_that_read_as_one_choice_are_added_up():
     weights, unknown = replies.weigh(tokens, ["A", "B"])
     np.testing.assert_allclose(np.exp(weights), [0.6, 0.3])
     assert unknown is None
-    both, _ = replies.weigh(tokens, ["A", " A"])  # these are not one choice
+    both, _ = replies.weigh(tokens, ["A", " A"])  # different strings are different choices
     np.testing.assert_allclose(np.exp(both), [0.4, 0.2])
 
 
-def test_token_strings_are_read_as_text():
+def test_token_strings_are_decoded():
     tops = [
         {"token": "ĠA", "logprob": -1.0, "bytes": None},
         {"token": "▁A", "logprob": -2.0},
@@ -363,26 +364,26 @@ def test_token_strings_are_read_as_text():
     assert replies.alternatives(completion("A")) == []
 
 
-def test_a_choice_that_is_not_listed_has_an_upper_bound():
-    """No likelier than the last that is listed, nor than all that is not listed."""
+def test_unlisted_choice_has_an_upper_bound():
+    """It is at most as likely as the last listed token, and as all unlisted ones together."""
     by_last, unknown = replies.weigh(listed(A=0.7, B=0.2, x=0.001), ["A", "B", "C", "D"])
     np.testing.assert_allclose(np.exp(by_last), [0.7, 0.2, 0.001, 0.001])
-    assert unknown is None  # the shares are right to within 0.2 points
+    assert unknown is None  # shares are exact to within 0.2 points
     by_rest, unknown = replies.weigh(listed(A=0.7, x=0.2, B=0.0999), ["A", "C", "B"])
     np.testing.assert_allclose(np.exp(by_rest), [0.7, 0.0001, 0.0999])
     assert unknown is None
     _, unknown = replies.weigh(listed(x=0.9, A=0.002, y=0.001), ["A", "C"])
-    assert unknown == "C"  # it may be a third of what falls on the choices
+    assert unknown == "C"  # may have a third of the choices' probability
     _, unknown = replies.weigh(listed(x=0.9, y=0.05), ["A", "C"])
     assert unknown == "A"
-    # OpenAI's word for "very unlikely".
+    # OpenAI's placeholder for "very unlikely".
     none, unknown = replies.weigh([("A", 0.0), ("B", -9999.0)], ["A", "B"])
     assert none.tolist() == [0.0, -9999.0] and unknown is None
 
 
-def test_shares_of_choices_are_within_what_is_promised():
-    """Cut lists of the likeliest tokens, against the whole distribution."""
-    draw, choices, told = np.random.default_rng(0), list("ABCD"), 0
+def test_choice_shares_from_truncated_lists_are_within_the_promised_error():
+    """Truncated lists of the likeliest tokens against the whole distribution."""
+    draw, choices, n_known = np.random.default_rng(0), list("ABCD"), 0
     for _ in range(300):
         p = draw.dirichlet(np.r_[draw.choice([0.02, 0.3, 5.0], 4), np.full(60, 0.05)])
         tokens = sorted(
@@ -390,13 +391,13 @@ def test_shares_of_choices_are_within_what_is_promised():
         )[:20]
         weights, unknown = replies.weigh(tokens, choices)
         if unknown is None:
-            told += 1
+            n_known += 1
             shares = np.exp(weights) / np.exp(weights).sum()
             assert np.abs(shares - p[:4] / p[:4].sum()).max() <= replies.UNKNOWN + 1e-9
-    assert 50 < told < 300
+    assert 50 < n_known < 300
 
 
-def test_choose_adds_up_and_bounds(isolated_cache):
+def test_choose_sums_tokens_and_bounds_unlisted_ones(isolated_cache):
     def reply(body):
         tops = [
             {"token": t, "logprob": float(np.log(p))}
@@ -412,7 +413,7 @@ def test_choose_adds_up_and_bounds(isolated_cache):
         np.testing.assert_allclose(np.exp(lm.choose([CHAT], ["A", "B", "C"])), [[0.8, 0.19, 1e-4]])
 
 
-def test_a_server_with_fewer_alternatives():
+def test_fewer_alternatives_than_requested_are_used():
     def reply(body):
         if body.get("top_logprobs", 0) > 5:
             return 400, {"error": {"message": "top_logprobs must be at most 5"}}
@@ -436,18 +437,18 @@ class Tomorrow(datetime.datetime):
 @pytest.mark.parametrize(
     ("template", "stated"), [(DATED, "Today's date: 01 Jan 2026"), (ASSEMBLED, "2026-01-1 ")]
 )
-def test_a_template_that_states_the_date_states_one_date(template, stated, monkeypatch):
+def test_template_with_a_date_states_the_same_date_in_every_prompt(template, stated, monkeypatch):
     words = tokenizer(template)
     prompt = rendering.render(words, CHAT[1:])
     assert prompt.startswith(stated)
     assert rendering.describe(words)["date"] == "2026-01-01, wherever asked"
     monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", Tomorrow)
-    assert "2031" in words.apply_chat_template(CHAT[1:], tokenize=False)  # what it states by itself
+    assert "2031" in words.apply_chat_template(CHAT[1:], tokenize=False)  # the template's default
     assert rendering.render(words, CHAT[1:]) == prompt
     assert "date" not in rendering.describe(tokenizer())
 
 
-def test_the_parts_of_a_date_are_those_of_the_clock():
+def test_date_formats_are_those_of_the_clock():
     today = datetime.datetime(2026, 1, 1)
     template = "{{ strftime_now('" + "|".join(rendering.DATE_PARTS) + "') }}"
     written = rendering.render(tokenizer(template), CHAT[1:])

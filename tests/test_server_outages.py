@@ -1,6 +1,4 @@
-"""A server that is away, for a while or for good; one that asks
-to be left alone; one that is slow.
-"""
+"""Outages of a server, rate limits (Retry-After) and slow answers."""
 
 import itertools
 import threading
@@ -27,7 +25,7 @@ def killable():
 
 
 def kept_after(number, then):
-    """A ``keep`` that calls ``then`` once, when so many answers are kept; and what it kept."""
+    """A ``keep`` that calls ``then`` once ``n`` answers are kept, and the list of kept answers."""
     kept, lock = {}, threading.Lock()
 
     def keep(i, answer):
@@ -39,7 +37,7 @@ def kept_after(number, then):
     return keep, kept
 
 
-def test_an_outage_is_waited_out(killable, capsys):
+def test_client_waits_out_an_outage(killable, capsys):
     def outage():
         killable.kill()
         threading.Timer(3, killable.start).start()
@@ -49,15 +47,13 @@ def test_an_outage_is_waited_out(killable, capsys):
     answers = lm.generate(CHATS, SAMPLING, range(96), keep)
     assert [answer.text for answer in answers] == [f"answer to Question {i}" for i in range(96)]
     assert len(kept) == 96 and lm.failure is None
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == 2 and "does not answer" in said[0] and "waiting up to 60 s" in said[0]
-    assert said[1].endswith("answers again")
+    output = capsys.readouterr().out.splitlines()
+    assert len(output) == 2 and "does not answer" in output[0] and "waiting up to 60 s" in output[0]
+    assert output[1].endswith("answers again")
 
 
-def test_an_answer_from_before_the_outage_does_not_end_it(monkeypatch, capsys):
-    """As of a server that is being stopped: it takes nothing
-    new, and finishes what it was asked.
-    """
+def test_late_answer_from_before_the_outage_does_not_end_it(monkeypatch, capsys):
+    """A server that is shutting down refuses new requests, and finishes those in progress."""
     monkeypatch.setattr(endpoints, "PAUSE", 0.2)
     stopped, late, looks = threading.Event(), threading.Event(), []
 
@@ -80,29 +76,31 @@ def test_an_answer_from_before_the_outage_does_not_end_it(monkeypatch, capsys):
         stopped.set()
         answers = lm.generate(CHATS, SAMPLING, range(96))
     assert {answer.text for answer in answers} == {"fine"} and lm.failure is None
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == 2 and "does not answer" in said[0] and said[1].endswith("answers again")
+    output = capsys.readouterr().out.splitlines()
+    assert (
+        len(output) == 2 and "does not answer" in output[0] and output[1].endswith("answers again")
+    )
 
 
-def test_a_server_that_is_gone_ends_the_run_within_the_patience(killable):
+def test_unreachable_server_ends_the_run_within_the_patience(killable):
     lm = load_model(f"openai:m@http://127.0.0.1:{killable.port}/v1#patience=3")
-    # Nothing of it is sent, or part of what answers are stored under.
+    # The key is neither sent nor part of the cache key.
     assert lm.revision.endswith("/v1")
     keep, kept = kept_after(30, killable.kill)
-    start, told = (
+    start, message = (
         time.monotonic(),
         r"has not answered for \d+ s .*patience is 3 s .*run the same again.*are kept",
     )
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         lm.generate(CHATS, SAMPLING, range(96), keep)
     assert time.monotonic() - start < 30 and "\n" not in str(caught.value)
     assert 30 <= sum(text is not None for text in kept.values()) < 30 + connection.CONCURRENCY
     killable.start()
-    answers = lm.generate(CHATS, SAMPLING, range(96))  # the same model, taken up again
+    answers = lm.generate(CHATS, SAMPLING, range(96))  # the same model resumes
     assert all(answer.text for answer in answers)
 
 
-def test_one_looks_whether_the_server_is_back_while_the_others_wait(monkeypatch):
+def test_one_request_probes_the_server_while_the_others_wait(monkeypatch):
     monkeypatch.setattr(endpoints, "PAUSE", 0.05)
     down, asked = threading.Event(), []
 
@@ -121,17 +119,14 @@ def test_one_looks_whether_the_server_is_back_while_the_others_wait(monkeypatch)
     assert {answer.text for answer in answers} == {"fine"}
     questions = [question for _, question in asked if question != "Hi"]
     looks = [when for when, question in asked if question == "Hi"]
-    assert len(questions) <= connection.CONCURRENCY  # those under way; no other was sent
+    assert len(questions) <= connection.CONCURRENCY  # those in flight; no other was sent
     gaps = [later - sooner for sooner, later in itertools.pairwise(looks)]
-    assert len(gaps) == 6 and all(
-        gap >= endpoints.PAUSE * 2**number for number, gap in enumerate(gaps)
-    )
+    assert len(gaps) == 6
+    assert all(gap >= endpoints.PAUSE * 2**number for number, gap in enumerate(gaps))
 
 
 def served_once(first, **how):
-    """An answer of a server whose first reply to a question is
-    ``first``, and the seconds it took.
-    """
+    """The answer of a server whose first reply is ``first``, and the seconds it took."""
     replied = itertools.chain([first], itertools.repeat((200, completion("at last"))))
     with scripted_server(
         lambda body: (200, completion()) if body["max_tokens"] == 1 else next(replied)
@@ -165,13 +160,13 @@ IN_A_MOMENT = {"Retry_After": "1.5"}
     ],
     ids=str,
 )
-def test_a_server_is_left_alone_as_long_as_it_asks(reply):
+def test_retry_after_is_respected(reply):
     answer, seconds, _ = served_once(reply)
     assert answer.text == "at last" and 1.5 <= seconds < 30
 
 
 @pytest.mark.parametrize("asked", ["3600", "1e300", "inf", "Fri, 31 Dec 2099 23:59:59 GMT"])
-def test_a_server_that_asks_for_more_than_the_patience_is_not_asked_again(asked):
+def test_retry_after_longer_than_the_patience_ends_the_run(asked):
     count = []
 
     def reply(body):
@@ -195,7 +190,7 @@ def test_a_server_that_asks_for_more_than_the_patience_is_not_asked_again(asked)
 @pytest.mark.parametrize(
     ("headers", "text", "seconds"),
     [
-        ({"retry-after": "150"}, "", 150),  # the client of openai would not ask again at all
+        ({"retry-after": "150"}, "", 150),  # the openai client would not retry at all
         ({"retry-after": "0"}, "", 0),
         ({"retry-after": "-3"}, "", 0),
         ({"retry-after": "soon"}, "", None),
@@ -205,7 +200,7 @@ def test_a_server_that_asks_for_more_than_the_patience_is_not_asked_again(asked)
         ({}, "no", None),
     ],
 )
-def test_how_long_a_server_asks_to_be_left_alone(headers, text, seconds):
+def test_retry_after_formats_are_parsed(headers, text, seconds):
     assert replies.wait_asked(headers, text) == seconds
 
 
@@ -221,20 +216,20 @@ def test_how_long_a_server_asks_to_be_left_alone(headers, text, seconds):
         ("it broke", 500),
     ],
 )
-def test_an_error_inside_an_answer_is_that_error(monkeypatch, error, status):
+def test_error_inside_a_successful_response_is_an_error(monkeypatch, error, status):
     monkeypatch.setattr(connection, "RETRIES", 0)
-    said = error if isinstance(error, str) else error["message"]
-    if status < 500 and status != 429:  # refused, as all that was asked
-        with pytest.raises(UserError, match=f"refuses every request .{status} .*{said}"):
+    message = error if isinstance(error, str) else error["message"]
+    if status < 500 and status != 429:  # every request was refused
+        with pytest.raises(UserError, match=f"refuses every request .{status} .*{message}"):
             served_once((200, {"error": error}))
     else:
         answer, _, failure = served_once((200, {"error": error}))
-        assert (
-            answer.finish_reason == "error" and failure.startswith(f"{status} ") and said in failure
-        )
+        assert answer.finish_reason == "error"
+        assert failure.startswith(f"{status} ")
+        assert message in failure
 
 
-def test_the_wait_for_an_answer_adapts_to_how_long_answers_take(monkeypatch):
+def test_timeout_adapts_to_earlier_answers(monkeypatch):
     monkeypatch.setattr(connection, "SHORTEST_TIMEOUT", 0.4)
     hung = []
 
@@ -247,26 +242,24 @@ def test_the_wait_for_an_answer_adapts_to_how_long_answers_take(monkeypatch):
 
     with scripted_server(reply) as url:
         lm = load_model(f"openai:m@{url}")
-        # Nothing is known yet.
+        # No answer time is known yet.
         assert lm._connection._timeout({"max_tokens": 20}) == connection.TIMEOUT
         answers = lm.generate(CHATS, SAMPLING, range(96))
     assert {answer.text for answer in answers} == {"fine"}
-    assert 0.4 < hung[1] - hung[0] < 120  # of a time-out of 600
+    assert 0.4 < hung[1] - hung[0] < 120  # the time-out is 600 s
 
 
-def test_answers_that_take_long_are_given_longer():
+def test_slow_answers_get_a_longer_timeout():
     line = Connection("m", "http://127.0.0.1:1/v1", 60)
     line._seconds[300].extend([30.0] * connection.CONCURRENCY)
     line._seconds[1].extend([0.01] * connection.CONCURRENCY)
-    assert (
-        line._timeout({"max_tokens": 300}) == 300
-        and line._timeout({"max_completion_tokens": 300}) == 300
-    )
+    assert line._timeout({"max_tokens": 300}) == 300
+    assert line._timeout({"max_completion_tokens": 300}) == 300
     assert line._timeout({"max_tokens": 1}) == connection.SHORTEST_TIMEOUT
     assert line._timeout({"max_tokens": 5}) == connection.TIMEOUT
 
 
-def test_a_server_that_answers_no_request_though_it_answers_probes(monkeypatch):
+def test_server_that_answers_only_probes_counts_as_down(monkeypatch):
     monkeypatch.setattr(endpoints, "PAUSE", 0.01)
     with scripted_server(
         lambda body: (200, completion()) if body["max_tokens"] == 1 else (500, {})
@@ -278,7 +271,7 @@ def test_a_server_that_answers_no_request_though_it_answers_probes(monkeypatch):
     assert time.monotonic() - start < 60
 
 
-def test_a_few_requests_that_always_fail_do_not_end_a_run(monkeypatch):
+def test_few_permanent_failures_do_not_end_a_run(monkeypatch):
     monkeypatch.setattr(endpoints, "PAUSE", 0.01)
     poison = {f"Question {i}" for i in (3, 90, 95)}
 
@@ -286,26 +279,28 @@ def test_a_few_requests_that_always_fail_do_not_end_a_run(monkeypatch):
         return (500, {}) if body["messages"][-1]["content"] in poison else (200, completion("fine"))
 
     with scripted_server(reply) as url:
-        lm = load_model(f"openai:m@{url}", patience=0.1)  # a probe, too, may take so long
+        lm = load_model(f"openai:m@{url}", patience=0.1)  # a probe may take as long
         answers = lm.generate(CHATS, SAMPLING, range(96))
     assert [i for i, answer in enumerate(answers) if answer.text is None] == [3, 90, 95]
 
 
-def test_patience_is_checked():
+def test_invalid_patience_is_refused():
     with pytest.raises(UserError, match="patience is -1: give a number of at least 0"):
         load_model("openai:m@http://127.0.0.1:1/v1", patience=-1)
     with pytest.raises(UserError, match="#patience=SECONDS"):
         load_model("openai:m@http://127.0.0.1:1/v1#patience=long")
 
 
-def test_a_failure_says_why_in_a_line():
+def test_failure_is_reported_in_one_line():
     assert str(Failure("a\nb" + "x" * 400)) == "a b" + "x" * 297
 
 
 @pytest.mark.parametrize("reply", [(200, b"not JSON"), (429, {}), (503, b"<html>busy</html>")])
 @pytest.mark.parametrize("asked", ["system", "continue_final_message"])
-def test_a_bad_moment_does_not_change_how_a_server_is_asked(monkeypatch, reply, asked):
-    """Else the identity went to the user turn, and a run that was taken up asked all anew."""
+def test_transient_error_does_not_change_the_recorded_dialect(monkeypatch, reply, asked):
+    """Otherwise the identity would move to the user turn, and a resumed run would repeat every
+    request.
+    """
     monkeypatch.setattr(endpoints, "PAUSE", 0.01)
 
     def answer(body):

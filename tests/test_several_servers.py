@@ -1,6 +1,4 @@
-"""One model on several servers: requests are spread over them,
-and the loss of one costs nothing.
-"""
+"""One model on several servers: requests are distributed, and losing a server loses no answer."""
 
 import threading
 import time
@@ -34,7 +32,7 @@ def seconds(lm):
 
 
 @pytest.mark.slow
-def test_two_servers_answer_nearly_twice_as_fast_as_one(two):
+def test_two_servers_are_nearly_twice_as_fast_as_one(two):
     alone, both = (
         load_model(f"openai:m@{two[0].url}"),
         load_model(f"openai:m@{two[0].url},{two[1].url}"),
@@ -43,35 +41,31 @@ def test_two_servers_answer_nearly_twice_as_fast_as_one(two):
     assert ratios[1] >= 1.8
 
 
-def test_a_server_that_is_lost_is_named_and_the_other_goes_on(two, capsys):
+def test_lost_server_is_named_and_the_other_takes_over(two, capsys):
     lm = load_model(f"openai:m@{two[0].url}, {two[1].url}", patience=60)
     assert lm.describe()["server"].split(",") == sorted(server.url for server in two)
     kept = []
 
     def keep(i, answer):
         kept.append(i)
-        if kept.index(i) == 29:  # told from several threads at a time
+        if kept.index(i) == 29:  # called from several threads
             two[0].kill()
             threading.Timer(2, two[0].start).start()
 
     answers = lm.generate(CHATS, SAMPLING, range(128), keep)
-    assert (
-        [answer.text for answer in answers] == ANSWERS
-        and sorted(kept) == [*range(128)]
-        and lm.failure is None
-    )
-    said = capsys.readouterr().out.splitlines()
-    assert (
-        said[0].startswith(f"server {two[0].url}: does not answer")
-        and "going on with the other" in said[0]
-    )
-    assert all("answers again" in line for line in said[1:]) and len(said) <= 2
+    assert [answer.text for answer in answers] == ANSWERS
+    assert sorted(kept) == [*range(128)]
+    assert lm.failure is None
+    output = capsys.readouterr().out.splitlines()
+    assert output[0].startswith(f"server {two[0].url}: does not answer")
+    assert "going on with the other" in output[0]
+    assert all("answers again" in line for line in output[1:]) and len(output) <= 2
     two[1].kill()
-    seconds(lm)  # the one that was lost is asked again, and asked alone
+    seconds(lm)  # the lost server is probed again
     two[1].start()
 
 
-def test_both_gone_is_as_one_that_is_gone(two):
+def test_losing_both_servers_is_reported_like_losing_one(two):
     lm = load_model(f"openai:m@{two[0].url},{two[1].url}", patience=2)
     for server in two:
         server.kill()
@@ -84,7 +78,7 @@ def test_both_gone_is_as_one_that_is_gone(two):
 
 
 @pytest.mark.parametrize("status", [429, 503, 401])
-def test_a_server_that_refuses_leaves_the_requests_to_the_other(monkeypatch, status):
+def test_requests_refused_by_one_server_go_to_the_other(monkeypatch, status):
     monkeypatch.setattr(endpoints, "PAUSE", 0.05)
     refusing, asked = threading.Event(), []
 
@@ -105,10 +99,8 @@ def test_a_server_that_refuses_leaves_the_requests_to_the_other(monkeypatch, sta
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_where_one_refuses_the_other_is_waited_for(monkeypatch, capsys, status):
-    """Longer than a request is repeated, and not told to answer again because the one that refuses
-    does.
-    """
+def test_lost_server_is_waited_for_if_the_other_refuses(monkeypatch, capsys, status):
+    """For longer than a request is retried; refusals do not count as its return."""
     monkeypatch.setattr(endpoints, "PAUSE", 0.05)
     monkeypatch.setattr(endpoints, "LONGEST_PAUSE", 0.1)
     begun, free = threading.Event(), []
@@ -126,10 +118,10 @@ def test_where_one_refuses_the_other_is_waited_for(monkeypatch, capsys, status):
         begun.set()
         answers = lm.generate(CHATS, SAMPLING, range(128))
     assert {answer.text for answer in answers} == {"fine"} and lm.failure is None
-    assert capsys.readouterr().out.count("answers again") <= 2  # the one, and so both
+    assert capsys.readouterr().out.count("answers again") <= 2  # the lost one, and then both
 
 
-def test_an_answer_from_before_the_loss_is_no_return(monkeypatch, capsys):
+def test_late_answer_from_before_the_loss_is_not_a_return(monkeypatch, capsys):
     monkeypatch.setattr(endpoints, "PAUSE", 5)
     gone, late = threading.Event(), threading.Event()
 
@@ -168,7 +160,7 @@ def well_behaved(body):
         (well_behaved, "n", r"they serve different models \(http.*: [mn]; http.*: [mn]\)$"),
     ],
 )
-def test_servers_that_differ_are_not_mixed(reply, lists, line):
+def test_servers_with_different_dialects_are_refused(reply, lists, line):
     with (
         scripted_server(well_behaved) as first,
         scripted_server(reply, lists) as second,
@@ -177,7 +169,7 @@ def test_servers_that_differ_are_not_mixed(reply, lists, line):
         load_model(f"openai:m@{first},{second}")
 
 
-def test_one_that_is_unreachable_is_named(two):
+def test_unreachable_server_is_named(two):
     two[1].kill()
     with pytest.raises(UserError, match=f"server {two[1].url}: unreachable"):
         load_model(f"openai:m@{two[0].url},{two[1].url}")

@@ -1,6 +1,4 @@
-"""Trained judges: honest folds, scores that never saw their test rows, repeatable fine-tuning and
-GRPO.
-"""
+"""Trained judges: grouped folds, held-out scores, repeatable fine-tuning and GRPO."""
 
 import numpy as np
 import pandas as pd
@@ -31,8 +29,8 @@ WORDS = [
 
 
 def planted(n=240, seed=0):
-    """Pairs whose label is the attribute's first word, but for
-    noise; each prompt and user recurs.
+    """Pairs whose label depends on the attribute's first word, plus noise; prompts and users
+    recur.
     """
     rng = np.random.default_rng(seed)
     likes = rng.random(n) < 0.4
@@ -46,28 +44,25 @@ def planted(n=240, seed=0):
     return texts, np.where(rng.random(n) < 0.05, ~likes, likes).astype(int), np.arange(n) % 10
 
 
-def test_folds_keep_groups_whole_and_a_random_split_does_not():
+def test_folds_keep_groups_together_and_a_random_split_does_not():
     groups = np.repeat([f"u{i}" for i in range(13)], 7)
     disjoint, random = classifiers.folds(groups), classifiers.folds(range(len(groups)))
-    assert pd.Series(disjoint).groupby(groups).nunique().eq(1).all() and set(disjoint) == set(
-        range(5)
-    )
+    assert pd.Series(disjoint).groupby(groups).nunique().eq(1).all()
+    assert set(disjoint) == set(range(5))
     assert pd.Series(random).groupby(groups).nunique().gt(1).all()
-    assert (disjoint == classifiers.folds(groups)).all() and (
-        disjoint != classifiers.folds(groups, seed=1)
-    ).any()
+    assert (disjoint == classifiers.folds(groups)).all()
+    assert (disjoint != classifiers.folds(groups, seed=1)).any()
     with pytest.raises(UserError, match="2 groups cannot be split into 5 folds"):
         classifiers.folds([1, 2])
 
 
-def test_linear_probe_finds_what_was_planted_in_pairs_and_in_single_texts():
+def test_linear_probe_finds_a_planted_signal_in_pairs_and_single_texts():
     texts, labels, prompt = planted()
     number = classifiers.folds(prompt)
     for given in (texts, [attribute for _, attribute in texts]):
         scores = classifiers.cross_validate(given, labels, number)
-        assert (
-            average_precision_score(labels, scores) > 0.85 and ((scores >= 0) & (scores <= 1)).all()
-        )
+        assert average_precision_score(labels, scores) > 0.85
+        assert ((scores >= 0) & (scores <= 1)).all()
         assert (classifiers.decide(scores, labels, number) == labels).mean() > 0.9
     shuffled = np.random.default_rng(1).permutation(labels)
     nothing = classifiers.cross_validate(texts, shuffled, number)
@@ -75,9 +70,7 @@ def test_linear_probe_finds_what_was_planted_in_pairs_and_in_single_texts():
 
 
 @pytest.mark.parametrize(("method", "encoder"), [("kernel", None), ("states", "demo")])
-def test_kernels_know_alike_attributes_and_how_close_one_is_beside_its_prompt_s_others(
-    method, encoder
-):
+def test_kernels_measure_similarity_and_rank_within_a_prompt(method, encoder):
     texts, labels, prompt = planted()
     number = classifiers.folds(prompt)
     scores = classifiers.cross_validate(texts, labels, number, method, encoder)
@@ -85,7 +78,7 @@ def test_kernels_know_alike_attributes_and_how_close_one_is_beside_its_prompt_s_
     shuffled = np.random.default_rng(1).permutation(labels)
     nothing = classifiers.cross_validate(texts, shuffled, number, method, encoder)
     assert average_precision_score(shuffled, nothing) < labels.mean() + 0.12
-    # Of each prompt's attributes the one on its topic is relevant; no attribute is so of itself.
+    # The relevant attribute is the one on the prompt's topic; none is relevant by itself.
     texts = [
         (f"Tell me about {topic}.", f"The user likes {word}.") for topic in WORDS for word in WORDS
     ]
@@ -97,7 +90,7 @@ def test_kernels_know_alike_attributes_and_how_close_one_is_beside_its_prompt_s_
     assert scores[labels == 1].min() > scores[labels == 0].max()
 
 
-def test_embeddings_rest_on_known_texts_alone():
+def test_embeddings_are_fitted_on_training_texts_only():
     known = ["bees make honey", "a bicycle chain", "rain in winter", "bees in winter"]
     for dimensions in (None, 2):
         one, other = (
@@ -111,8 +104,8 @@ def test_embeddings_rest_on_known_texts_alone():
 @pytest.mark.parametrize(
     ("method", "encoder"), [("linear", None), ("kernel", None), ("states", "demo")]
 )
-def test_a_fold_is_scored_without_its_labels(method, encoder):
-    """Neither training, nor the choice of settings, nor the threshold may see them."""
+def test_fold_is_scored_without_its_labels(method, encoder):
+    """Training, model selection and the threshold must not see them."""
     texts, labels, prompt = planted()
     number = classifiers.folds(prompt)
     here = number == 2
@@ -125,7 +118,7 @@ def test_a_fold_is_scored_without_its_labels(method, encoder):
     np.testing.assert_array_equal(decided[here], classifiers.decide(scores, labels, number)[here])
 
 
-def test_user_errors():
+def test_invalid_input_is_a_user_error():
     texts, labels, prompt = planted(40)
     number = classifiers.folds(prompt)
     for message, arguments in {
@@ -177,7 +170,7 @@ def test_user_errors():
         ),
     ],
 )
-def test_wrong_parameters_of_the_notebooks_are_one_clear_error(call, message):
+def test_invalid_notebook_parameters_are_a_one_line_error(call, message):
     with pytest.raises(UserError, match=f"^{message}"):
         call()
 
@@ -197,8 +190,10 @@ def test_encoder_learns_and_two_runs_are_equal(tmp_path, monkeypatch):
     assert average_precision_score(labels, first) > 0.8
 
 
-def test_sft_learns_the_answers_of_its_training_rows_and_two_runs_are_equal(monkeypatch):
-    """The demo model is too small to learn relevance: what is shown becomes likelier is enough."""
+def test_sft_learns_its_training_answers_and_two_runs_are_equal(monkeypatch):
+    """The demo model is too small to learn relevance: it is enough that shown answers become
+    likelier.
+    """
     monkeypatch.setattr(tuning, "SFT_RATE", 1e-2)
     texts, labels, _ = planted(24)
     prompts = [attributes.question(prompt, [attribute]) for prompt, attribute in texts]
@@ -225,7 +220,7 @@ def test_sft_learns_the_answers_of_its_training_rows_and_two_runs_are_equal(monk
 
 
 def test_grpo_raises_the_reward_and_two_runs_are_equal(monkeypatch):
-    """A reward that the demo model can earn: how often its answer says "I"."""
+    """A reward that the demo model can earn: how often its answer contains "I"."""
     monkeypatch.setattr(tuning, "TOKENS", 12)
     monkeypatch.setattr(tuning, "RATE", 1e-2)
     texts, labels, _ = planted(16)
@@ -252,7 +247,7 @@ def test_grpo_raises_the_reward_and_two_runs_are_equal(monkeypatch):
     assert ((scores > 0) & (scores < 1)).all()
 
 
-def test_kernel_on_the_demo_ranks_better_than_the_linear_probe(demo_relevance):
+def test_kernel_ranks_the_demo_better_than_the_linear_probe(demo_relevance):
     pairs, judgments = demo_relevance.pairs, demo_relevance.judgments
     trained = classifiers.relevance_judges(pairs, judgments, {"kernel": None})
     both = pd.concat([demo_relevance.trained, trained[trained["rater"].str.startswith("kernel")]])
@@ -263,18 +258,18 @@ def test_kernel_on_the_demo_ranks_better_than_the_linear_probe(demo_relevance):
         classifiers.relevance_judges(pairs, judgments, {})
 
 
-def test_judges_by_split_and_what_they_are_compared_with(demo_relevance):
+def test_judges_by_split_and_their_baselines(demo_relevance):
     judgments, trained = demo_relevance.judgments, demo_relevance.trained
     models = ["judge_broad", "judge_strict", "judge_broad_list"]
     names = ["linear (new prompts)", *(f"{model} & linear (new prompts)" for model in models)]
     names += ["linear (new users)", "linear (random split)"]
     assert trained["rater"].unique().tolist() == names
     key = ["user", "prompt", "item"]
-    said = judgments[judgments["rater"] == "judge_strict"].set_index(key)["label"]
+    strict = judgments[judgments["rater"] == "judge_strict"].set_index(key)["label"]
     confirmed = trained[trained["rater"] == "judge_strict & linear (new prompts)"].set_index(key)[
         "label"
     ]
-    assert (confirmed <= said.loc[confirmed.index]).all()
+    assert (confirmed <= strict.loc[confirmed.index]).all()
     table = wide(classifiers.quality(judgments, trained, n_bootstrap=50)).set_index("rater")
     scored = trained[trained["rater"] == "linear (new users)"].merge(
         judgments.loc[judgments["rater"] == "human_majority", ["user", "prompt", "item", "label"]],
