@@ -1,7 +1,4 @@
-"""In headless Chromium: JupyterLab runs the explorer; pages open offline and are accessible.
-
-These tests need Debian's package chromium.
-"""
+"""Headless Chromium: JupyterLab runs the explorer; pages open offline and are accessible."""
 
 import re
 import time
@@ -41,7 +38,7 @@ INKED = """() => {
     const grey = (colour) => parts(colour).reduce((sum, part) => sum + part / 3, 0);
     return [style(text).fill, style(around).backgroundColor].map(grey);
 }"""
-#: From a choice to another picture, in milliseconds: a new one, or the same with other marks.
+#: Milliseconds from a selection until the chart is replaced or its marks change.
 WATCH = """() => {
     const picture = () => document.querySelector(".vega-embed svg");
     let seen = picture().outerHTML;
@@ -54,7 +51,7 @@ WATCH = """() => {
         [seen, window.took] = [shown, window.took || now - window.began];
     }).observe(document.body, { attributes: true, childList: true, subtree: true });
 }"""
-#: How much longer than promised things may take, as others use the cores too.
+#: Tolerance over the promised times, as other processes use the cores too.
 ROOM = 10
 PAGES = [
     "index.html",
@@ -95,14 +92,14 @@ def lab(figures, tmp_path_factory):
 
 @pytest.fixture
 def explored(browser, lab):
-    """The explorer in JupyterLab, and what the browser noticed."""
+    """The explorer in JupyterLab, and what the browser logged."""
     page, noticed = opened(browser, lab)
     run_all_cells(page)
     return page, noticed
 
 
 def opened(browser, address):
-    """A page in JupyterLab, and the errors and requests to elsewhere that the browser notices."""
+    """A page in JupyterLab, and its logged errors and requests to other hosts."""
     page, noticed = browser.new_page(viewport={"width": 1280, "height": 1400}), []
     page.on("console", lambda said: noticed.append(said.text) if said.type == "error" else None)
     page.on("pageerror", lambda error: noticed.append(str(error)))
@@ -113,7 +110,7 @@ def opened(browser, address):
 
 
 def assert_fits(page):
-    """No widgets are wider than a narrow screen, or a usual one."""
+    """Assert that no widget is wider than a narrow screen, or than a usual one."""
     for width in (390, 1280):
         page.set_viewport_size({"width": width, "height": 1400})
         page.wait_for_timeout(500)
@@ -121,7 +118,7 @@ def assert_fits(page):
 
 
 def serious(page, **where):
-    """The serious violations that axe finds."""
+    """Violations that axe rates as serious."""
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="install axe-playwright-python"
     )
@@ -133,7 +130,7 @@ def elsewhere(address):
     return not address.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:"))
 
 
-def test_the_explorer_in_jupyterlab(explored):
+def test_explorer_runs_in_jupyterlab(explored):
     page, noticed = explored
     picked = page.locator("table.dataTable tbody tr.selected")
     began = time.monotonic()
@@ -145,7 +142,7 @@ def test_the_explorer_in_jupyterlab(explored):
     picked.filter(has_text="hindu").nth(2).wait_for()
     sizes = "keys => keys.map(key => document.querySelector(key).getBoundingClientRect().width)"
     dots = [DOT_SELECTOR.format(name) for name in ("hindu", "muslim")]
-    # And the chart marks it.
+    # The chart marks it too.
     page.wait_for_function(f"keys => (w => w[0] > w[1])(({sizes})(keys))", arg=dots)
     print(f"from the grid to the chart: {time.monotonic() - began:.2f} s")
     assert page.locator(DOT_SELECTOR.format("hindu")).count() == 3
@@ -161,7 +158,7 @@ def test_the_explorer_in_jupyterlab(explored):
     assert noticed == []
 
 
-def test_charts_fit_their_place_and_follow_the_theme(explored):
+def test_charts_fit_their_container_and_follow_the_theme(explored):
     page, noticed = explored
     wide = (
         "e => [e.querySelector('svg').getBoundingClientRect().width, e.parentElement.clientWidth]"
@@ -181,8 +178,8 @@ def test_charts_fit_their_place_and_follow_the_theme(explored):
     assert noticed == []
 
 
-def test_choices_are_seen_at_once(browser, tmp_path):
-    """Promised: 3 s to the first view, 300 ms a choice, with 20 runs."""
+def test_explorer_responds_quickly(browser, tmp_path):
+    """Promised: 3 s to the first view and 300 ms per selection, with 20 runs."""
     (tmp_path / "lab").mkdir()
     with jupyter_lab(tmp_path / "lab", make_runs(tmp_path / "figures", n=20)) as address:
         page, _ = opened(browser, address)
@@ -198,14 +195,14 @@ def test_choices_are_seen_at_once(browser, tmp_path):
         for name, choose in choices.items():
             page.evaluate("window.drawn = document.querySelector('.vega-embed svg')")
             took[name] = in_the_browser(page, choose)
-            if name == "correction":  # only numbers change: nothing is drawn from the start
+            if name == "correction":  # only numbers change, so the chart is updated
                 assert page.evaluate("window.drawn === document.querySelector('.vega-embed svg')")
     print(f"first view {first:.1f} s; ms from a choice to another picture: {took}")
     assert first < 3 * ROOM and max(took.values()) < 300 * ROOM
 
 
 def in_the_browser(page, choose):
-    """Milliseconds from a choice to its picture, from a page at rest."""
+    """Milliseconds from a selection to its chart, from an idle page."""
     page.wait_for_timeout(500)
     page.evaluate("window.took = 0")
     choose()
@@ -213,7 +210,7 @@ def in_the_browser(page, choose):
     return round(page.evaluate("window.took"))
 
 
-def test_the_form_in_jupyterlab(browser, lab):
+def test_form_works_in_jupyterlab(browser, lab):
     page, noticed = opened(browser, lab.replace("explore.ipynb", "start_here.ipynb"))
     run_all_cells(page, until=[".jp-OutputArea-output pre"])
     page.get_by_label("runs", exact=True).fill("2")
@@ -240,27 +237,24 @@ def test_pages_open_with_the_network_blocked(browser, figures, path):
         ),
     )
     page.goto((figures / path).as_uri())
-    assert [
-        said for said in noticed if not said.startswith("data:")
-    ] == [] and page.title() != "taken"
+    assert [message for message in noticed if not message.startswith("data:")] == []
+    assert page.title() != "taken"
     shown = page.locator("body").inner_text()
-    assert (
-        "<script>" in shown
-        and "</td>" in shown
-        and "onerror=" in shown
-        and "[U+202E]right" in shown
-    )
+    assert "<script>" in shown
+    assert "</td>" in shown
+    assert "onerror=" in shown
+    assert "[U+202E]right" in shown
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", PAGES)
-def test_pages_are_accessible(browser, figures, path, scheme):
+def test_pages_pass_accessibility_checks(browser, figures, path, scheme):
     page = browser.new_page(color_scheme=scheme, bypass_csp=True)
     page.goto((figures / path).as_uri())
     assert serious(page) == []
 
 
-def test_the_report_is_found_through_by_keyboard_and_contents(browser, figures):
+def test_report_can_be_navigated_by_keyboard_and_contents(browser, figures):
     page = browser.new_page()
     page.goto((figures / PAGES[1]).as_uri())
     assert page.locator("nav a").all_inner_texts() == [
@@ -272,13 +266,11 @@ def test_the_report_is_found_through_by_keyboard_and_contents(browser, figures):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the notebook"
     page.get_by_role("link", name="Two").press("Enter")
-    assert (
-        page.evaluate("location.hash") == "#section-2"
-        and page.locator("#section-2").inner_text() == "Two"
-    )
+    assert page.evaluate("location.hash") == "#section-2"
+    assert page.locator("#section-2").inner_text() == "Two"
 
 
-def test_the_index_sorts_by_keyboard_and_reads_without_scripts(browser, figures):
+def test_index_sorts_by_keyboard_and_works_without_scripts(browser, figures):
     page = browser.new_page()
     page.goto((figures / "index.html").as_uri())
     runs = page.locator("#cards a.run")
@@ -289,18 +281,16 @@ def test_the_index_sorts_by_keyboard_and_reads_without_scripts(browser, figures)
     page.get_by_label("Search the runs").fill("DEMO-1")
     assert page.locator("#cards > li:visible").count() == 1
     page.get_by_role("link", name="diff").click()
-    assert (
-        "seed" in page.locator("tbody").first.inner_text()
-        and "demo-0" in page.locator("main").inner_text()
-    )
+    assert "seed" in page.locator("tbody").first.inner_text()
+    assert "demo-0" in page.locator("main").inner_text()
     plain = browser.new_context(java_script_enabled=False).new_page()
     plain.goto((figures / "index.html").as_uri())
     assert plain.locator("#cards > li").count() == 2 and not plain.locator("#tools").is_visible()
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_pages_fit_their_screen_and_figures_stay_legible(browser, tmp_path, width):
-    """With names as long as they get, and a picture and a model that is no default."""
+def test_pages_fit_the_screen_and_figures_stay_legible(browser, tmp_path, width):
+    """With the longest names, a logo and a model that is not the default."""
     for folder in make_runs(tmp_path).glob("*/*/*"):
         changed, title = (
             {"model": "hf:mistralai/Mistral-7B-Instruct-v0.3"},
@@ -315,12 +305,12 @@ def test_pages_fit_their_screen_and_figures_stay_legible(browser, tmp_path, widt
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(index.write(tmp_path).as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    # Pixels.
+    # In pixels.
     assert (
         page.locator("text:visible", has_text="a label to read").first.bounding_box()["height"] > 8
     )
     hidden = "shown => Math.max(...shown.map(each => each.scrollWidth - each.clientWidth))"
-    assert page.locator(".figure").evaluate_all(hidden) == 0  # of a figure, beyond its edge
+    assert page.locator(".figure").evaluate_all(hidden) == 0  # nothing overflows a figure
     assert (
         page.locator(".figure svg").count() == 2 * page.locator(".figure svg:visible").count() > 0
     )

@@ -1,4 +1,4 @@
-"""Every notebook, run whole as a user would, on the demo and small where a parameter allows it."""
+"""Every notebook runs in a kernel, on the demo and with parameters that make it short."""
 
 import json
 import os
@@ -11,15 +11,9 @@ from notebook_helpers import COMMAND
 
 from personagap.paths import NOTEBOOKS
 
-CHANGES = [
-    *(
-        "scores.parquet",
-        "responses.parquet",
-        "personalization_bias.csv",
-        "contrasts.csv",
-        "paired_change.csv",
-    ),
-    "truth.csv",
+CONDITION_TABLES = [
+    *("scores.parquet", "responses.parquet", "truth.csv"),
+    *("personalization_bias.csv", "contrasts.csv", "paired_change.csv"),
 ]
 #: Parameters that make a run short, and the tables each notebook promises.
 SMALL = {
@@ -33,7 +27,7 @@ SMALL = {
     ),
     "safety_utility/3_origin": (
         {"runs": 1, "items_per_task": 8, "personas": "gender"},
-        CHANGES,
+        CONDITION_TABLES,
     ),
     "performance": (
         {"model": "random", "hidden_size": 64, "layers": 1}
@@ -48,7 +42,7 @@ SMALL = {
             "defences": ["placebo", "neutralize"],
             "steps": 4,
         },
-        CHANGES,
+        CONDITION_TABLES,
     ),
     "findings": (
         {},
@@ -111,7 +105,7 @@ SMALL = {
         ["personalization.csv", "paired.csv", "retrieval.csv", "truth.csv"],
     ),
 }
-#: Notebooks with tests of their own.
+#: Notebooks that other files test.
 ELSEWHERE = {"start_here": "test_explorer.py", "explore": "test_browser.py"}
 
 
@@ -126,10 +120,8 @@ def test_every_notebook_is_run_by_some_test():
 
 @pytest.fixture(scope="module")
 def batch(request, tmp_path_factory):
-    """Where the selected notebooks ran, as one batch of two at a
-    time, and what was said of them.
-    """
-    place = tmp_path_factory.mktemp("batch")
+    """Run the selected notebooks as one batch, two at a time; its figures folder and its output."""
+    folder = tmp_path_factory.mktemp("batch")
     selected = [
         item
         for item in request.session.items
@@ -140,22 +132,22 @@ def batch(request, tmp_path_factory):
         {"notebook": str(NOTEBOOKS / f"{name}.ipynb"), "parameters": SMALL[name][0]}
         for name in names
     ]
-    (place / "batch.yaml").write_text(yaml.safe_dump({"runs": entries}))
+    (folder / "batch.yaml").write_text(yaml.safe_dump({"runs": entries}))
     command = [*COMMAND, "batch", "batch.yaml", "--figures", "figures", "--jobs", "2"]
-    fresh = os.environ | {"PERSONAGAP_CACHE": str(place / "cache")}  # no answers of earlier runs
+    fresh = os.environ | {"PERSONAGAP_CACHE": str(folder / "cache")}  # no stored answers
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    done = subprocess.run(command, cwd=place, env=fresh, **pipes)
-    return place / "figures", done.stdout
+    done = subprocess.run(command, cwd=folder, env=fresh, **pipes)
+    return folder / "figures", done.stdout
 
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", SMALL)
 def test_notebook_runs_top_to_bottom(name, batch):
-    figures, said = batch
+    figures, output = batch
     folders = list(figures.glob(f"*/{name.rpartition('/')[2]}/*"))
-    assert len(folders) == 1, said
+    assert len(folders) == 1, output
     folder, facts = folders[0], json.loads((folders[0] / "run.json").read_text())
-    assert facts["status"] == "finished", facts.get("error", said)
+    assert facts["status"] == "finished", facts.get("error", output)
     assert (folder / "report.html").stat().st_size < 5e6
     written = {path.name for path in (folder / "tables").iterdir()}
     assert {"verdict.csv", *SMALL[name][1]} <= written
