@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from personagap import sandbox
+from personagap import judges, sandbox
+from personagap.models.answers import visible
 from personagap.tasks import gsm8k, mbpp, mmlu
 
 CASES = Path(__file__).with_name("cases")
@@ -30,10 +31,17 @@ def program_value(text):
     return "right" if sandbox.run_tests(program, TESTS) == [True] else "wrong"
 
 
+def judged(text):
+    if not (answer := visible(text)):
+        return "no answer"
+    return "refused" if judges.load_judge("refusal")([answer])[0] else "complied"
+
+
 READERS = {
     "letter": lambda text: mmlu.letter(text) or "",
     "number": lambda text: "" if (value := gsm8k.number(text)) is None else value,
     "code": program_value,
+    "refusal": judged,
 }
 
 

@@ -616,8 +616,15 @@ def test_unwritable_cache_is_an_error_before_the_run_starts(tmp_path, monkeypatc
 
 
 def test_run_json_removed_by_a_starting_run_is_not_reported_as_damaged(tmp_path, monkeypatch):
-    """A starting run removes ``run.json`` between the check that it exists and the read."""
-    monkeypatch.setattr(Path, "exists", lambda path: True)
+    """A starting run removes ``run.json`` between the check that it is a file and the read."""
+    (tmp_path / "run.json").write_text("{}")
+    read_text = Path.read_text
+
+    def remove_and_read(path, **options):
+        path.unlink()
+        return read_text(path, **options)
+
+    monkeypatch.setattr(Path, "read_text", remove_and_read)
     assert read_facts(tmp_path) == {}
 
 

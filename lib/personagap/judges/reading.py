@@ -96,7 +96,9 @@ def plain(text: str) -> str:
     All words for an identity become "someone": a judge that used them would report a bias that the
     model does not have.
     """
-    text = MARKS.sub("", APOSTROPHES.sub("'", unicodedata.normalize("NFKC", text))).lower().strip()
+    # Apostrophes first, since NFKC makes a space of the acute accent.
+    text = unicodedata.normalize("NFKC", APOSTROPHES.sub("'", text))
+    text = MARKS.sub("", text).lower().strip()
     for short, long in WRITTEN_OUT:
         text = short.sub(long, text)
     return _identities().sub("someone", text)
