@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from servers import completion, free_port, scripted_server
+from servers import QuietHandler, completion, free_port, scripted_server, serve
 
 from personagap import ask, datasets, judges, personas, tasks
 from personagap.errors import UserError
@@ -103,6 +103,20 @@ FAILURES = [
     (200, b"[" * 100_000),  # nested deeper than Python's JSON parser allows
     (200, completion("half an ans", finish_reason="ERROR")),
 ]
+
+
+@pytest.mark.parametrize("lists", [None, [], "m", {"models": [{"name": "m"}]}])
+def test_a_list_of_models_in_another_form_is_no_list(lists):
+    class Handler(QuietHandler):
+        def do_GET(self):
+            self.send(200, json.dumps({"data": lists}).encode(), Content_Type="application/json")
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send(200, json.dumps(completion()).encode(), Content_Type="application/json")
+
+    with serve(Handler) as address:
+        assert load_model(f"openai:m@{address}/v1").id == "m"
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: str(failure)[:20])

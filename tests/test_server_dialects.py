@@ -6,14 +6,16 @@ import datetime
 import json
 import random
 
+import httpx
 import numpy as np
 import pytest
 from servers import completion, scripted_server
 from tiny_models import tokenizer
 
 from personagap.errors import UserError
-from personagap.models import Sampling, load_model, rendering, replies
+from personagap.models import Sampling, endpoints, load_model, rendering, replies
 from personagap.models.answers import take_apart
+from personagap.models.streamed import assembled
 
 CHAT = [{"role": "system", "content": "I am a man."}, {"role": "user", "content": "What is it?"}]
 #: States the date as Llama-3.1's template does, or in a concatenated format.
@@ -215,6 +217,8 @@ def test_each_feature_is_probed_once():
         ([{"text": "A?", "thought": True}, {"text": "B"}], "B", "A?", ""),
         ([{"type": "redacted_thinking", "data": "A?"}, {"text": "B"}], "B", "", ""),
         ({"type": "text", "text": "a"}, "a", "", ""),
+        ([{"type": "thought", "text": "A?"}, {"text": {"value": "B"}}], "B", "A?", ""),
+        ({"role": "model", "parts": [{"text": "a"}]}, "a", "", ""),
         ([], "", "", ""),
         (None, "", "", ""),
     ],
@@ -231,6 +235,7 @@ def test_content_parts_are_joined(content, text, reasoning, outcome):
         {"reasoning_details": [{"type": "reasoning.text", "text": "A?", "index": 0}]},
         {"reasoning_details": [{"type": "reasoning.summary", "summary": "A?"}]},
         {"thinking": "A?"},
+        {"thinking_blocks": [{"type": "thinking", "thinking": "A?", "signature": "x"}]},
         {"reasoning": "A?", "reasoning_details": [{"type": "reasoning.text", "text": "A?"}]},
     ],
 )
@@ -238,6 +243,41 @@ def test_reasoning_is_read_from_several_field_names(fields):
     reply = completion(message={"role": "assistant", "content": "B", **fields})
     answer = replies.generation(reply, 0.0)
     assert (answer.text, answer.reasoning, answer.outcome) == ("B", "A?", "")
+
+
+def test_a_finish_reason_may_be_an_object():
+    reply = completion("B", finish_reason={"type": "length"})
+    assert replies.generation(reply, 0.0).finish_reason == "length"
+
+
+EVENTS = [
+    {"choices": [{"delta": {"role": "assistant", "content": ""}, "finish_reason": None}]},
+    {"choices": [{"delta": {"reasoning_content": "Hm"}, "finish_reason": None}]},
+    {"choices": [{"delta": {"content": "Hé"}, "finish_reason": None}]},
+    {"choices": [{"delta": {"content": "llo"}, "finish_reason": "length"}]},
+    {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}},
+]
+
+
+def stream(events):
+    lines = [f"data: {json.dumps(event)}" for event in events]
+    return "\r\n\r\n".join([": ping", *lines, "data: [DONE]"]).encode()
+
+
+def test_an_answer_that_is_streamed_unasked_is_put_together():
+    with scripted_server(lambda body: (200, stream(EVENTS))) as url:
+        lm = load_model(f"openai:m@{url}")
+        (answer,) = lm.generate([CHAT], Sampling(max_tokens=5), [0])
+    assert answer[:4] == ("Héllo", "length", 3, 2) and answer.reasoning == "Hm"
+    assert replies.error_in(assembled(stream([{"error": {"code": 400}}]).decode())) == {"code": 400}
+    with pytest.raises(replies.Failure, match="broken off"):
+        replies.generation(assembled(stream(EVENTS[:3]).decode()), 0.0)
+
+
+def test_an_answer_in_another_encoding_is_read_as_it_says():
+    content = json.dumps(completion("Hé"), ensure_ascii=False).encode("latin-1")
+    told = httpx.Response(200, content=content, headers={"content-type": "x; charset=latin-1"})
+    assert endpoints.decoded(told) == completion("Hé")
 
 
 @pytest.mark.parametrize(
@@ -249,7 +289,7 @@ def test_reasoning_is_read_from_several_field_names(fields):
         **dict.fromkeys(["FinishReason.MAX_TOKENS", "model_context_window_exceeded"], "truncated"),
         **dict.fromkeys(["SAFETY", "recitation", "content_filter: SAFETY", "sensitive"], "blocked"),
         **dict.fromkeys(["guardrail_intervened", "content_filtered", "IMAGE_SAFETY"], "blocked"),
-        "MaxTokens": "truncated",
+        **dict.fromkeys(["MaxTokens", "limit", "max_length", "repetition"], "truncated"),
         "refusal": "refused",
         **dict.fromkeys(["error", "ABORT", "canceled", "network_error", "timeout"], "failed"),
         "insufficient_system_resource": "failed",
@@ -361,6 +401,8 @@ def test_token_strings_are_decoded():
     ]
     plain = {"tokens": ["A"], "top_logprobs": [{"A": -1.0, "▁B": -2.0}]}
     assert replies.alternatives(completion("A", logprobs=plain)) == [("A", -1.0), (" B", -2.0)]
+    mapping = {"content": [{"token": "A", "top_logprobs": {"A": -1.0, "▁B": -2.0}}]}
+    assert replies.alternatives(completion("A", logprobs=mapping)) == [("A", -1.0), (" B", -2.0)]
     assert replies.alternatives(completion("A")) == []
 
 

@@ -197,6 +197,10 @@ def test_retry_after_longer_than_the_patience_ends_the_run(asked):
         ({"retry-after": "nan"}, "", None),
         ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, "", 0),
         ({}, '{"error": {"Retry-After": "7"}}', 7),
+        ({}, "Rate limit reached. Please try again in 1m20.5s.", 80.5),
+        ({}, "Please retry after 250 ms", 0.25),
+        ({}, '[{"error": {"details": [{"retryDelay": "34s"}]}}]', 34),
+        ({}, "Please try again in a while", None),
         ({}, "no", None),
     ],
 )

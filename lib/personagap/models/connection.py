@@ -74,7 +74,7 @@ class Connection:
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             reason = failure(error.status_code, error.response.text, error.response.headers)
             raise UserError(f"server {self.url}: refuses OPENAI_API_KEY ({reason})") from error
-        except (openai.OpenAIError, ValueError, AttributeError):
+        except (openai.OpenAIError, ValueError, AttributeError, TypeError):
             # Not every server lists its models; the first chat shows whether it has this one.
             return []
 

@@ -1,15 +1,18 @@
 """The servers of one model: which server gets a request, and which are avoided for a while."""
 
+import json
 import os
 import threading
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import openai
 from tqdm import tqdm
 
 from personagap.errors import UserError, first_line
 from personagap.models.replies import Failure, choice_of, error_in, failure
+from personagap.models.streamed import assembled
 
 #: Failed requests are retried after 0.5, 1, 2 … seconds.
 PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -139,17 +142,28 @@ class Endpoints:
             raw = client.chat.completions.with_raw_response.create(
                 model=self._model, messages=body["messages"], extra_body=fields, timeout=timeout
             )
-            reply = raw.http_response.json()
+            reply = decoded(raw.http_response)
         except openai.APIStatusError as error:
             raise failure(error.status_code, error.response.text, error.response.headers) from error
         except openai.APIConnectionError as error:
             raise Failure(str(error.__cause__ or error) or type(error).__name__) from error
-        except (ValueError, RecursionError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             raise Failure("the answer is not JSON", 200) from None
         if error_in(reply):
             raise failure(raw.http_response.status_code, raw.http_response.text, raw.headers)
         choice_of(reply)
         return reply
+
+
+def decoded(response: Any) -> Any:
+    """Return the JSON of a reply, in its stated encoding, whole or as events; `ValueError` if there
+    is none.
+    """
+    try:
+        return response.json()
+    except ValueError:
+        text = response.text
+    return assembled(text) if "data:" in text[:1000] else json.loads(text)
 
 
 def pause_after(attempt: int) -> float:

@@ -1,5 +1,6 @@
 """Reading the reply of a server: an answer, an error inside it, the likeliest next tokens."""
 
+import contextlib
 import email.utils
 import json
 import math
@@ -13,6 +14,7 @@ import numpy as np
 
 from personagap.models import Generation
 from personagap.models.answers import outcome_of
+from personagap.models.streamed import assembled
 from personagap.redaction import sanitize
 
 #: HTTP statuses by words in the error, for errors without a status; any other error counts as 500.
@@ -35,16 +37,24 @@ FILTERED_STATUSES = (400, 403, 451)
 #: Temporary errors below 500: a time-out, a conflict, too early, too many requests.
 TEMPORARY = (408, 409, 425, 429)
 RETRY_AFTER = re.compile(
-    r'"retry[-_ ]?after(?P<ms>[-_ ]?ms)?"\s*:\s*"?(?P<number>\d+(?:\.\d+)?)', re.IGNORECASE
+    r'"retry[-_ ]?after(?P<ms>[-_ ]?ms)?"\s*:\s*"?(?P<number>\d+(?:\.\d+)?)'
+    # "Please try again in 1m20.5s" (OpenAI), "retryDelay": "34s" (Gemini)
+    r'|(?:(?:try again|retry) (?:in|after) |"retryDelay"\s*:\s*")(?:(?P<minutes>\d+) ?m'
+    r"(?:in\w*)? ?)?(?P<seconds>\d+(?:\.\d+)?) ?(?P<unit>ms|milli|s)",
+    re.IGNORECASE,
 )
 #: Types of the parts of a message's content that are not its text.
 PART_KINDS = {
-    **dict.fromkeys(["thinking", "reasoning", "reasoning_text", "reasoning_content"], "thinking"),
+    **dict.fromkeys(
+        ["thinking", "thought", "reasoning", "reasoning_text", "reasoning_content"], "thinking"
+    ),
     "refusal": "refusal",
 }
 #: Fields of a message that hold its reasoning: in vLLM and DeepSeek, in OpenRouter and newer
-#: versions, in Ollama.
-REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
+#: versions, in Ollama, in LiteLLM.
+REASONING_FIELDS = (
+    "reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks",
+)  # fmt: skip
 #: Spaces and line breaks as vocabularies write them, for servers that return tokens in this form.
 WHITESPACE_MARKS = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
 #: The largest share of the choices' probability that may fall on choices that are not listed. Above
@@ -92,10 +102,10 @@ def failure(status: int, text: str, headers: Mapping[str, str]) -> Failure:
 
 
 def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+    for read in (json.loads, assembled):
+        with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
+            return read(text)
+    return None
 
 
 def error_in(reply: Any) -> dict | None:
@@ -141,8 +151,11 @@ def wait_asked(headers: Mapping[str, str], text: str = "") -> float | None:
         return None if math.isnan(seconds) else max(0.0, seconds)
     if date := email.utils.parsedate_tz(headers.get("retry-after")):
         return max(0.0, email.utils.mktime_tz(date) - time.time())
-    match = RETRY_AFTER.search(text)
-    return float(match["number"]) / (1000 if match["ms"] else 1) if match else None
+    if not (match := RETRY_AFTER.search(text)):
+        return None
+    in_ms = match["ms"] or str(match["unit"]).lower().startswith("m")
+    seconds = float(match["number"] or match["seconds"]) / (1000 if in_ms else 1)
+    return seconds + 60 * int(match["minutes"] or 0)
 
 
 def choice_of(reply: Any) -> dict:
@@ -151,13 +164,19 @@ def choice_of(reply: Any) -> dict:
     """
     try:
         choice = reply["choices"][0]
-        failed = outcome_of(str(choice.get("finish_reason"))) == "failed"
+        failed = outcome_of(_finish_reason(choice)) == "failed"
         complete = isinstance(choice["message"], dict) and not failed
     except (AttributeError, LookupError, TypeError):
         complete = False
     if not complete:
         raise Failure("the answer is not a chat completion, or was broken off", 200)
     return choice
+
+
+def _finish_reason(choice: Mapping) -> str:
+    """Return the finish reason, which some servers give as an object with a type; "" if none."""
+    reason = choice.get("finish_reason")
+    return str((reason.get("type") if isinstance(reason, dict) else reason) or "")
 
 
 def usage(reply: dict, name: str) -> int | None:
@@ -181,7 +200,7 @@ def generation(reply: dict, seconds: float) -> Generation:
     refusal = _parts(message.get("refusal"), "refusal")["refusal"] or content["refusal"]
     return Generation(
         _encodable(refusal or content["text"]),
-        str(choice.get("finish_reason") or "stop"),
+        _finish_reason(choice) or "stop",
         usage(reply, "prompt_tokens"),
         usage(reply, "completion_tokens"),
         seconds,
@@ -203,7 +222,7 @@ def _parts(content: Any, kind: str = "text") -> dict[str, str]:
         fields = part if isinstance(part, dict) else {"text": part}
         # Gemini flags its thoughts instead of giving them a type.
         type_ = "thinking" if fields.get("thought") is True else str(fields.get("type"))
-        names = (type_, "text", "content", "summary")
+        names = (type_, "text", "content", "summary", "parts", "value")
         inner = next(filter(None, map(fields.get, names)), None)
         for name, text in _parts(inner, PART_KINDS.get(type_, kind)).items():
             joined[name] += text
@@ -227,6 +246,8 @@ def alternatives(reply: dict) -> list[tuple[str, float]]:
             listed = [(str(token).translate(WHITESPACE_MARKS), float(lp)) for token, lp in pairs]
         else:
             tokens = logprobs["content"][0]["top_logprobs"]
+            if isinstance(tokens, dict):
+                tokens = [{"token": token, "logprob": value} for token, value in tokens.items()]
             listed = [(_text(token), float(token["logprob"])) for token in tokens]
     except (AttributeError, LookupError, TypeError, ValueError):
         return []
