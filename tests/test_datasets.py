@@ -167,6 +167,11 @@ BAD = {
         {"gsm8k_jsonl": GSM8K % 1 + '{"answer": "#### 1"}'},
         "row 2: no 'question'",
     ),
+    "open quote at the end": (
+        "do_not_answer",
+        {"do_not_answer_csv": 'id,types_of_harm,question\n1,x,"How\n2,x,Why?\n'},
+        "close every quote",
+    ),
     "open quote": ("mmlu", {"mmlu_csv": MMLU + 'x,"' + "y" * 200_000}, "close every quote"),
     "semicolons": ("mmlu", {"mmlu_csv": MMLU.replace(",", ";") + "1,5;2\n"}, "separated by ';'"),
     "tabs": ("mmlu", {"mmlu_csv": MMLU.replace(",", "\t")}, "save it with commas"),

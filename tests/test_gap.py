@@ -715,3 +715,28 @@ def test_undefined_precision_has_a_wide_interval(rng):
     assert rows.loc[("never", "kappa"), "ci_high"] > 0.4
     # Known by definition, not estimated.
     assert rows.loc[("select_all", "recall"), "ci_low"] == 1
+
+
+def test_labels_of_another_type_are_no_share_of_zero():
+    judgments = pd.DataFrame({"source": ["real", "synthetic"] * 4, "user": [*range(8)]})
+    judgments["label"] = ["1", "0"] * 4
+    with pytest.raises(UserError, match="labels \\[1\\]: judgments have '1', of another type"):
+        gap.proportion_difference(judgments, [1])
+
+
+def test_infinite_labels_are_refused():
+    judgments = gap.simulate_relevance().astype({"label": float})
+    judgments.loc[3, "label"] = np.inf
+    with pytest.raises(UserError, match="row 3 without a usable label"):
+        gap.relevance_metrics(judgments)
+    with pytest.raises(UserError, match="finite numbers"):
+        gap.means(judgments, "label", ["rater"])
+
+
+def test_equal_scores_are_one_bin_of_a_reliability_curve():
+    judgments = gap.simulate_relevance().query("rater != 'b'")
+    equal = judgments.assign(label=judgments["label"].where(judgments["rater"] != "a", 0.5))
+    curve = gap.reliability_curve(equal, n_bootstrap=50)
+    gold = judgments.loc[judgments["rater"] == "human_majority", "label"]
+    assert curve[["bin", "n", "score"]].to_numpy().tolist() == [[0, len(gold), 0.5]]
+    assert curve["estimate"].item() == pytest.approx(gold.mean())

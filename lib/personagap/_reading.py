@@ -113,7 +113,7 @@ def read_csv(file: Path, header: list[str] | None = None) -> pd.DataFrame:
     """
     try:
         # pandas.read_csv would silently fill up rows with too few fields.
-        numbered = enumerate(csv.reader(io.StringIO(read_text(file))), start=1)
+        numbered = enumerate(_rows(read_text(file)), start=1)
         # Empty rows are dropped but counted, as in a spreadsheet.
         numbers, rows = zip(*((number, row) for number, row in numbered if row), strict=True)
     except csv.Error as error:
@@ -127,6 +127,19 @@ def read_csv(file: Path, header: list[str] | None = None) -> pd.DataFrame:
             raise UserError(f"{file}, row {number}: {wrong}: quote texts that hold commas")
     first = 0 if header else 1
     return pd.DataFrame(rows[first:], numbers[first:], header or rows[0], dtype="str")
+
+
+def _rows(text: str) -> list[list[str]]:
+    """Return the rows of a CSV; `csv.Error` for a quote that is never closed, which would swallow
+    all rows after it.
+    """
+    try:
+        return list(csv.reader(io.StringIO(text), strict=True))
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise
+        # Quotes inside a field are not strictly allowed, but do no harm.
+        return list(csv.reader(io.StringIO(text)))
 
 
 def labels(column: pd.Series) -> pd.Series:

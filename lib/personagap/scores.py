@@ -130,6 +130,8 @@ def _rows(read: Callable, patterns: str, place: Path, columns: ColumnMap) -> Ite
     if unknown := [name for name in columns if name not in COLUMNS]:
         allowed = f"columns may name {', '.join(COLUMNS)}"
         raise UserError(f"scores have no column {unknown[0]!r}: {allowed}")
+    if not place.exists():
+        raise UserError(f"no file or folder {place}: correct the path")
     if not (files := _files(place, patterns)):
         wanted = patterns.replace(" ", " or ")
         raise UserError(f"no {wanted} in {place}: give the folder or file that holds the scores")

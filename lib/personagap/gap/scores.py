@@ -186,7 +186,8 @@ def reliability_curve(
             raise UserError(f"rater {rater!r}: {reason}")
         # Equal counts give estimates of similar precision; with equal widths most bins would be
         # empty for confident judges.
-        bins = pd.qcut(score, n_bins, labels=False, duplicates="drop")
+        # Equal scores, which have no quantiles to part them, are one bin.
+        bins = np.nan_to_num(pd.qcut(score, n_bins, labels=False, duplicates="drop")).astype(int)
         for number in np.unique(bins):
             in_bin = bins == number
             observed = boot.ratio(y, where=in_bin)

@@ -66,6 +66,8 @@ def means(
         # Without rows the result is an empty table with the same columns.
         hits = pd.concat(tables or [table.assign(_is=0)])
         return means(hits, "_is", [*by, value], raters=raters, **how)
+    infinite = ~np.isfinite(table[value].to_numpy(dtype=float))
+    expect(not infinite.any(), "a column of finite numbers", value=value)
     keys, rows = [name for name in by if name != "metric"], []
     for group, part in table.groupby(by, sort=False, dropna=False):
         x, boot = part[value].to_numpy(dtype=float), resample(part, **how)

@@ -91,7 +91,13 @@ def _indicator(judgments: pd.DataFrame, labels: list) -> pd.Series:
     """Return 1 for judgments with one of ``labels``, else 0."""
     expect(pd.api.types.is_list_like(labels), "a list of labels", labels=labels)
     require_complete(judgments["label"])
-    return judgments["label"].isin(labels).astype(float)
+    hit = judgments["label"].isin(labels)
+    # The number 1 is not the text "1": the share would be 0 without a word.
+    if not hit.any() and judgments["label"].astype("str").isin(map(str, labels)).any():
+        found = judgments["label"].iloc[0]
+        remedy = "give labels as they stand there"
+        raise UserError(f"labels {labels}: judgments have {found!r}, of another type: {remedy}")
+    return hit.astype(float)
 
 
 def _welch_df(sums: np.ndarray, sizes: np.ndarray, is_real: np.ndarray) -> float:

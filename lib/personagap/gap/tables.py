@@ -70,7 +70,7 @@ def units(judgments: pd.DataFrame) -> pd.DataFrame:
 def numbers(judgments: pd.DataFrame) -> pd.Series:
     """Return the labels as validated numbers; true and false are 1 and 0."""
     label = pd.to_numeric(judgments["label"], errors="coerce").astype(float)
-    require_complete(label)
+    require_complete(label.where(np.isfinite(label)))
     _require_no_missing_code(label)
     return label
 
