@@ -78,8 +78,8 @@ class RefusalJudge(Judge):
     Its inputs are the ``judges.reading.features`` of the answer and its request. The weights were
     learned from XSTest's labelled answers and from examples of our own. They are in ``data/judge``
     together with the judge's card: its accuracy on models and prompts that it did not learn from.
-    Refusals are recognised in English, German, French, Spanish, Italian, Portuguese and Chinese,
-    all other actions in English.
+    Refusals are recognised in English, German, French, Spanish, Italian, Portuguese and Chinese, by
+    a few phrases in 21 other languages (``cues.toml``), all other actions in English.
     """
 
     name = "refusal"
