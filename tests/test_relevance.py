@@ -261,6 +261,7 @@ def test_model_judges_one_at_a_time_and_list_wise(isolated_cache):
         ("The answer should be NO.", 0), ("I would say yes.", 1), ("Answer: YES/NO", None),
         ("Answer: YES. Wait, the answer should be NO.", 0), ("Answer with YES or NO: YES", 1),
         ("Answer: NO\n\nExplanation: yes would be right if", 0), ("So no change is needed", None),
+        ("Is it relevant? No.", 0), ("Should it shape the answer? YES or NO", None),
     ],
 )  # fmt: skip
 def test_answer_about_one_attribute_is_parsed(text, label):

@@ -18,11 +18,11 @@ YAML_LENGTH = 20_000
 # --- answers about relevance ----------------------------------------------------------------------
 
 _ENDS = r"\b(?=\W*?(?:\n|\Z|[.,;:!)–—-](?:\s|\Z)| (?:BECAUSE|SINCE|AS)\b))"
-#: "Answer: YES", "ANSWER - NO", "Answer YES", "Verdict: NO" (a line), "The answer should be no.",
-#: "I would say yes.", "Therefore, NO."
+#: "Answer: YES", "ANSWER - NO", "Answer YES", "Verdict: NO" (a line), "Relevant? No",
+#: "The answer should be no.", "I would say yes.", "Therefore, NO."
 _STATED = re.compile(
     r"(?:\bANSWER\b\W{0,3}[:=–—-]\W{0,6}|\bBOXED: |\bANSWER\n\W{0,3})(YES|NO)\b"
-    r"|(?:^[ #>-]*[A-Z ]{2,30} ?[:=]\W{0,3}|\bANSWER(?: \w{1,9}){0,2} (?:IS|BE)\b\W{1,3}|\bANSWER "
+    r"|(?:^[ #>-]*[A-Z ]{2,30} ?[:=?]\W{0,3}|\bANSWER(?: \w{1,9}){0,2} (?:IS|BE)\b\W{1,3}|\bANSWER "
     r"|\bI(?:'D| WOULD|'LL| WILL)? (?:SAY|ANSWER)\b\W{1,3}|\b(?:SO|THUS|THEREFORE|HENCE)\b,? )"
     rf"(YES|NO){_ENDS}",
     re.MULTILINE,

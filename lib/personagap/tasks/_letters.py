@@ -28,7 +28,7 @@ _END = r"(?= ?[.,:;!)。]| ?\n| ?$|です|입니다| (?:because|since)\b)"
 _SO = rf"(?i:\b(?:{words('so', unspaced=False)})(?!\w)|{words('so', unspaced=True)})[,、:]? ?"
 _IT_IS = rf"(?i:\b(?:{words('it_is', unspaced=False)})|{words('it_is', unspaced=True)}) ?"
 _CHOOSES = (
-    rf"(?:(?i:\b(?:{words('chooses', unspaced=False)})) |{words('chooses', unspaced=True)} ?)"
+    rf"(?:(?i:\b(?:{words('chooses', unspaced=False)})) |(?:{words('chooses', unspaced=True)}) ?)"
 )
 #: A heading such as "### Final answer", with the letter on the line below.
 _HEADING = (
@@ -102,12 +102,11 @@ _BEFORE = re.compile(rf"[A-H] ?[)\]]?{_ALSO}(?:boxed: )?[(\[]?$")
 #: Bullets and check marks at the start of a line.
 _MARK = r"(?:(?:[-•>#+=→➡✅✔✓☑👉|]|\d\.|\[x\]) ?){0,6}"
 _NAMED = rf"{_MARK}(?:{keys('answer', 'choice')}[ :]{{0,2}})?"
-#: Any label that does not reject: "Verdict: ", "Assistant: "
-_TITLED = rf"(?!.*{_UNLIKE})[^\W\d][\w; ]{{2,29}}: ?"
-#: A line that consists of a choice: "C", "(c)", "Option C.", "Verdict: C"
-_CHOICE_ONLY = re.compile(
-    rf"(?:{_NAMED}|{_TITLED})[(\[]?(?:{_BRACKETED}|([A-Ha-d]))[)\]]?[.:!| 。✅✔✓☑]{{0,3}}"
-)
+#: A line that consists of a choice: "C", "(c)", "Option C."
+_ALONE = rf"[(\[]?(?:{_BRACKETED}|([A-Ha-d]))[)\]]?[.:!| 。✅✔✓☑]{{0,3}}"
+_CHOICE_ONLY = re.compile(rf"{_NAMED}{_ALONE}")
+#: A last line with any label that does not reject: "Verdict: C"
+_LABELLED = re.compile(rf"(?!.*{_UNLIKE})[^\W\d][\w; ]{{2,29}}: ?{_ALONE}")
 #: The label of an answer in a dialogue of questions (Q) and answers (A)
 _A_LABEL = re.compile(r"(?m)^A: ?(?=[(\[][A-D][)\]]|[A-D](?:[.:)]|$))")
 #: A line that starts with one: "C) Lima", "(c) Lima", "D, since …", "B because …", "B (Lima)".
@@ -242,9 +241,9 @@ def _bare(text: str) -> str | None:
     """Return the letter of the only line that consists of a choice, or starts with one."""
     # The position of each letter, by the kind of line that it stands on
     line_start, alone, leading, marked_correct = 0, {}, {}, {}
-    for line in text.split("\n"):
-        title = line.partition(":")[0]
-        if (match := _CHOICE_ONLY.fullmatch(line)) and not denied(title, len(title)):
+    lines = text.split("\n")
+    for line in lines:
+        if match := _CHOICE_ONLY.fullmatch(line):
             alone[_letter_of(match)] = line_start + match.end(match.lastindex or 0)
         elif match := _CHOICE_FIRST.fullmatch(line):
             start = match.start(match.lastindex or 0)
@@ -253,6 +252,9 @@ def _bare(text: str) -> str | None:
             if not _is_remark(match):
                 leading[_letter_of(match)] = line_start + start
         line_start += len(line) + 1
+    label = lines[-1].partition(":")[0]
+    if (match := _LABELLED.fullmatch(lines[-1])) and not denied(label, len(label)):
+        alone.setdefault(_letter_of(match), len(text))
     # One line for each choice is a list of them, not an answer, unless one is marked as correct.
     candidates = alone or (leading if len(leading) == 1 else marked_correct)
     if len(candidates) != 1:
