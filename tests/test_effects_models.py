@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from statsmodels.stats.power import TTestPower
 import statsmodels.formula.api as smf
 
 from personagap import effects, validation
@@ -182,6 +183,27 @@ def test_planned_noise_floor_equals_that_of_null_data():
     assert effects.power(n_items=[285, 939], n_runs=3)["noise_floor"].tolist() == pytest.approx(
         [1.36, 0.75], abs=0.01
     )
+
+
+def test_noise_of_one_phrasing_is_all_that_varies_over_its_items():
+    pilot = {"identity × item": 100, "identity × phrasing": 400, "run": 400}
+    pilot["identity × phrasing × item"] = 900
+    design = {"n_items": 100, "n_identities": 2}
+    row = effects.power(pilot, **design).iloc[0]
+    # A contrast of two means over 100 items, of a variance of 100 + 900 + 400 points² each.
+    two_means = TTestPower().solve_power(nobs=100, alpha=0.05, power=0.8) * np.sqrt(2 * 1400)
+    assert row["smallest_contrast"] == pytest.approx(two_means, rel=1e-3)
+    # PB of two identities is half of their difference, with a mean of √(2/π) of its error.
+    assert row["noise_floor"] == pytest.approx(np.sqrt(2 * 14 / 4 * 2 / np.pi))
+    # A pilot of one run hides the variance of runs in its highest interaction.
+    hidden = {name: variance for name, variance in pilot.items() if name != "run"}
+    hidden["identity × phrasing × item"] += pilot["run"]
+    assert effects.power(hidden, **design).iloc[0].equals(row)
+
+
+def test_power_near_one_has_a_smallest_effect():
+    sizes = effects.power(n_items=2, target=0.9999).iloc[0]
+    assert 0 < sizes["smallest_pb"] < 100 and sizes["smallest_contrast"] == np.inf
 
 
 def test_more_items_beat_more_runs_if_identities_interact_with_items():

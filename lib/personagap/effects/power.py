@@ -1,7 +1,7 @@
 """Power: effects that a design can detect, and designs that can detect an effect."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 
 import numpy as np
@@ -19,9 +19,9 @@ from personagap.results import wide
 NO_PILOT = {"run": POINTS**2 / 6}
 #: Columns of the smallest detectable effects, in points.
 DETECTABLE_SIZES = ["smallest_contrast", "smallest_contrast_holm", "smallest_pb"]
-#: Components that are noise in any design, and those that are noise only with several phrasings.
-NOISE_COMPONENTS = {"identity × item", "run"}
-PHRASING_COMPONENTS = {"identity × phrasing", "identity × phrasing × item"}
+#: Components that are noise in any design, and the one that is noise only with several phrasings.
+NOISE_COMPONENTS = {"identity × item", "identity × phrasing × item", "run"}
+PHRASING_COMPONENTS = {"identity × phrasing"}
 
 
 def power(
@@ -60,7 +60,7 @@ def power(
     E/r)/(nT) + (R + E/r)/n] for variances I (identity × item), P (identity × phrasing), R (identity
     × phrasing × item) and E (run), T phrasings, n items and r runs; power is from the noncentral t.
     For PB, the ratio of PB² to its noise follows the noncentral F. With one phrasing, the effect is
-    that in this phrasing, and P and R are not noise.
+    that in this phrasing: P is not noise, while R is, as items are sampled (2 (I + R + E/r)/n).
 
     Examples
     --------
@@ -247,12 +247,9 @@ def _design_row(
     # A negative estimate of a component is not distinguishable from 0.
     parts = {name: max(float(value), 0.0) for name, value in variance.items()}
     item, run = parts.get("identity × item", 0.0), parts.get("run", 0.0)
-    phrasing, triple = 0.0, 0.0
-    # With one phrasing, the effect is that in this phrasing, and these components are not noise.
-    if templates > 1:
-        phrasing = parts.get("identity × phrasing", 0.0)
-        triple = parts.get("identity × phrasing × item", 0.0)
-    cell = triple + run / runs
+    # With one phrasing, the effect is that in this phrasing. Its items are a sample all the same.
+    phrasing = parts.get("identity × phrasing", 0.0) if templates > 1 else 0.0
+    cell = parts.get("identity × phrasing × item", 0.0) + run / runs
     within = cell / (n * templates)
     # Mean squares by item and by phrasing, as in the tests; `within` is part of both.
     by_item, by_phrasing = 2 * item / n + within + cell / n, phrasing / templates + within
@@ -266,7 +263,7 @@ def _design_row(
     else:
         se2, df, pb_df = by_item, n - 1, (k - 1) * (n - 1)
     # The mean of χ with k − 1 degrees of freedom, relative to its root mean square.
-    chi_mean = 1 - 1 / (4 * (k - 1))
+    chi_mean = stats.chi.mean(k - 1) / (k - 1) ** 0.5
     design = {"n_items": n, "n_runs": runs, "n_templates": templates}
     return design | {
         "n_answers": n * runs * templates,
@@ -286,13 +283,16 @@ def _attainable(effect: float) -> float:
 def _noncentral_t(alpha: float, target: float, df: float) -> float:
     """Effect, in standard errors, that a two-sided t-test detects with power ``target``."""
     critical = stats.t.isf(alpha / 2, df)
-    # An upper bound of the root for any target power.
-    upper = 3 * critical + 10
-    return optimize.brentq(lambda effect: stats.nct.sf(critical, df, effect) - target, 0, upper)
+    return _root(lambda effect: stats.nct.sf(critical, df, effect) - target, 3 * critical + 10)
 
 
 def _noncentral_f(alpha: float, target: float, df1: float, df2: float) -> float:
     """Noncentrality that an F-test detects with power ``target``."""
     critical = stats.f.isf(alpha, df1, df2)
     upper = 100 * df1 * critical + 100
-    return optimize.brentq(lambda nc: stats.ncf.sf(critical, df1, df2, nc) - target, 0, upper)
+    return _root(lambda nc: stats.ncf.sf(critical, df1, df2, nc) - target, upper)
+
+
+def _root(shortfall: Callable[[float], float], upper: float) -> float:
+    """Root of a power less its target, infinite beyond ``upper`` (very few items, power near 1)."""
+    return optimize.brentq(shortfall, 0, upper) if shortfall(upper) > 0 else np.inf
