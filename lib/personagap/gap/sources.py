@@ -157,7 +157,11 @@ def proportion_difference(
     """Difference in the share of judgments with one of ``labels``: real users − another source.
 
     Each share has the Wilson interval at its effective sample size, and the interval of the
-    difference combines the two (MOVER, Zou & Donner 2008). The p-value permutes whole clusters.
+    difference combines the two (MOVER, Zou & Donner 2008). The p-value permutes whole clusters and
+    compares differences in units of their standard error: users of one source may vary more, or
+    judge more, than those of the other (Chung & Romano 2013, Annals of Statistics 41, 484–507).
+    Where ten users vary far more than the 47 of the other source, the test at 5 % still rejects a
+    true null in about 8 %.
     Test and interval account for the correlation of judgments of the same user. With few clusters
     and rare labels the interval covers in 90 % only, as ``method`` says below 20 clusters; a common
     cluster-robust variance with Student's t covers in 83–90 % for 47 against 10 users. If clusters
@@ -227,16 +231,22 @@ def _share_limits(hit: np.ndarray, code: np.ndarray, level: float) -> tuple[floa
 
 
 def _difference_test(hit: np.ndarray, code: np.ndarray, is_real: np.ndarray) -> float:
-    """p-value of the difference of shares, permuting the sources of whole clusters."""
-    totals = np.stack([np.bincount(code, weights=values) for values in (hit, np.ones(len(hit)))])
-    side = np.zeros(totals.shape[1])
+    """p-value of the studentized difference of shares, permuting the sources of whole clusters."""
+    hits, sizes = np.bincount(code, weights=hit), np.bincount(code).astype(float)
+    side = np.zeros(len(sizes))
     side[code] = is_real
 
-    def difference(sides: np.ndarray) -> np.ndarray:
-        a, b = sides @ totals.T, (1 - sides) @ totals.T
-        return a[:, 0] / a[:, 1] - b[:, 0] / b[:, 1]
+    def studentized(sides: np.ndarray) -> np.ndarray:
+        shares, variances = [], []
+        for members in (sides, 1 - sides):
+            n, clusters = members @ sizes, members.sum(axis=1)
+            share = members @ hits / n
+            squares = (members * (hits - share[:, None] * sizes) ** 2).sum(axis=1)
+            variances.append(clusters / (clusters - 1) * squares / n**2)
+            shares.append(share)
+        return (shares[0] - shares[1]) / np.sqrt(sum(variances).clip(min=1e-30))
 
-    return _permutation_p(difference, side)
+    return _permutation_p(studentized, side)
 
 
 def _without_variation(

@@ -116,6 +116,25 @@ def few_users(rng: np.random.Generator, share: float) -> pd.DataFrame:
     return table.assign(label=rng.random(len(table)) < np.repeat(shares, n_judgments))
 
 
+def _uneven_sources_false_alarm(
+    rng: np.random.Generator,
+    users: tuple[int, int],
+    judgments: tuple[int, int],
+    precision: tuple[float, float],
+) -> bool:
+    """Real and synthetic users of the same mean share, 0.3, who judge or vary differently.
+
+    Users' shares are Beta with the ``precision`` α + β of their source.
+    """
+    rows = []
+    for source, n, m, total in zip(("real", "synthetic"), users, judgments, precision, strict=True):
+        share = rng.beta(0.3 * total, 0.7 * total, n)
+        user = np.repeat(np.arange(n), m)
+        label = rng.random(n * m) < share[user]
+        rows.append(pd.DataFrame({"source": source, "user": user, "label": label}))
+    return gap.proportion_difference(pd.concat(rows), [True])["p_value"][0] <= 0.05
+
+
 def _few_users_covers(rng: np.random.Generator, share: float) -> bool:
     return covers(gap.proportion_difference(few_users(rng, share), [True]).iloc[0], 0.0)
 
@@ -141,5 +160,12 @@ FEW = [
     Case("proportion_difference", _RARE, "covered, stated limit",
          partial(_few_users_covers, share=0.1), 0.83),
     Case("proportion_difference", _RARE, "false alarm", _few_users_false_alarm, 0.175),
+    # Before, permutations compared differences that were not studentized.
+    Case("proportion_difference", "10 users of 4 judgments against 47 of 40", "false alarm",
+         partial(_uneven_sources_false_alarm, users=(10, 47), judgments=(4, 40),
+                 precision=(5, 5)), 0.113),
+    Case("proportion_difference", "47 users alike against 10 who differ", "false alarm, stated limit",
+         partial(_uneven_sources_false_alarm, users=(47, 10), judgments=(10, 10),
+                 precision=(100, 1)), 0.195),
     Case("adjusted_difference", _RARE, "false alarm", _adjusted_false_alarm, 0.175),
 ]  # fmt: skip
