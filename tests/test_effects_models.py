@@ -7,8 +7,8 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from statsmodels.stats.power import TTestPower
 import statsmodels.formula.api as smf
+from statsmodels.stats.power import TTestPower
 
 from personagap import effects, validation
 from personagap.effects import simulate_scores

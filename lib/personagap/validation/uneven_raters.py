@@ -164,7 +164,7 @@ FEW = [
     Case("proportion_difference", "10 users of 4 judgments against 47 of 40", "false alarm",
          partial(_uneven_sources_false_alarm, users=(10, 47), judgments=(4, 40),
                  precision=(5, 5)), 0.113),
-    Case("proportion_difference", "47 users alike against 10 who differ", "false alarm, stated limit",
+    Case("proportion_difference", "47 like users against 10 unlike", "false alarm, stated limit",
          partial(_uneven_sources_false_alarm, users=(47, 10), judgments=(10, 10),
                  precision=(100, 1)), 0.195),
     Case("adjusted_difference", _RARE, "false alarm", _adjusted_false_alarm, 0.175),
