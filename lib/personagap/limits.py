@@ -1,7 +1,7 @@
 """Confidence limits and degrees of freedom shared by several packages.
 
-Student's t, Wilson's score interval, MOVER for differences, Clopper–Pearson for simulations;
-degrees of freedom by Satterthwaite and for clusters.
+Student's t, pseudo-clusters, Wilson's score interval, MOVER for differences, Clopper–Pearson for
+simulations; degrees of freedom by Satterthwaite and for clusters.
 """
 
 from typing import Any
@@ -70,6 +70,20 @@ def cluster_df(sizes: np.ndarray) -> float:
     (3.0, 2.0)
     """
     return max(float(sizes.sum() ** 2 / (sizes**2).sum()) - 1, 1.0)
+
+
+def with_pseudo_clusters(
+    mean: Any, error: float, clusters: Any, largest: Any = 1.0
+) -> tuple[Any, Any]:
+    """Centre and standard error of a mean, valid also where hardly any cluster differs, or none.
+
+    Two pseudo-clusters are added, one at ``largest`` and one at −``largest`` (Bonett & Price 2012,
+    Journal of Educational and Behavioral Statistics 37, 479–488, for pairs of 0/1;
+    ``effects.contrasts`` does the same). Their influence vanishes as the number of clusters grows.
+    """
+    n = clusters + 2
+    squares = error**2 * clusters * (clusters - 1) + 2 * largest**2 + 2 * clusters * mean**2 / n
+    return clusters * mean / n, np.sqrt(squares / (n * (n - 1)))
 
 
 def t_adjustment(df: ArrayLike, level: float) -> Any:

@@ -85,9 +85,9 @@ def _pairwise_kappa(
         raters = wide.columns[[a, b]]
         pair = "–".join(sorted((kind_of[rater] for rater in raters), key=order.index))
         same_label = np.mean(codes[shared, a] == codes[shared, b]) if shared.any() else np.nan
-        rows.append((*raters, pair, shared.sum(), same_label))
-    table = pd.DataFrame(rows, columns=["rater_a", "rater_b", "pair", "n", "agreement"])
-    return table, np.stack(kappas, axis=1), boot
+        rows.append((*raters, pair, shared.sum(), same_label, boot.clusters(shared)))
+    columns = ["rater_a", "rater_b", "pair", "n", "agreement", "clusters"]
+    return pd.DataFrame(rows, columns=columns), np.stack(kappas, axis=1), boot
 
 
 def agreement(
@@ -124,7 +124,8 @@ def agreement(
     pairs, kappas, boot = _pairwise_kappa(judgments, gold, weights, **how)
     constant = np.where(np.isnan(kappas[0]), "both gave one and the same label throughout", "")
     note = np.where(pairs["n"] == 0, "no item judged by both", constant)
-    table = pairs.assign(**boot.row(kappas, -1, 1), note=note)
+    row = boot.row(kappas, -1, 1, pairs.pop("clusters"), share=False)
+    table = pairs.assign(**row, note=note)
     return result(table, ["rater_a", "rater_b", "pair"], metric="kappa", method=boot.method)
 
 

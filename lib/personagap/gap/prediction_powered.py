@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from personagap.errors import UserError
-from personagap.gap.resampling import TINY, How, Resampling, resample, with_pseudo_clusters
+from personagap.gap.resampling import TINY, How, Resampling, resample
 from personagap.gap.tables import columns_of, kinds, units
-from personagap.limits import student
+from personagap.limits import student, with_pseudo_clusters
 from personagap.results import result
 
 
@@ -98,7 +98,7 @@ def prediction_powered_mean(
     rows: list[dict] = []
     widths = []
     for name, (values, used) in estimators.items():
-        low, high, width = _limits(values, boot, boot.clusters(used), bounds)
+        low, high, width = _limits(values, boot, used, bounds)
         widths.append(width)
         row = {"estimator": name, "metric": "mean", "n": int(used.sum()), "unit": "label"}
         row |= {"estimate": values[0], "ci_low": low, "ci_high": high, "method": boot.method}
@@ -112,14 +112,13 @@ def prediction_powered_mean(
 
 
 def _limits(
-    values: np.ndarray, boot: Resampling, clusters: int, bounds: tuple[float, float]
+    values: np.ndarray, boot: Resampling, used: np.ndarray, bounds: tuple[float, float]
 ) -> tuple[float, float, float]:
-    """Confidence limits of a mean over some of the clusters, and their width before clipping."""
-    error, all_clusters = float(boot.standard_error(values)), boot.clusters()
-    # Resampling corrects the error for the number of all clusters: correct it for the fewer used.
-    error *= (clusters / (clusters - 1) * (all_clusters - 1) / all_clusters) ** 0.5
+    """Confidence limits of a mean over the units ``used``, and their width before clipping."""
+    clusters = boot.clusters(used)
+    error = float(boot.standard_error(values, clusters))
     error = error if error > TINY else with_pseudo_clusters(0.0, 0.0, clusters)[1]
     # Clipped last, because the gain compares widths that the bounds of the scale do not cut.
-    limits = student(values[0], error, clusters - 1, boot.level)
+    limits = student(values[0], error, boot.df(used), boot.level)
     low, high = np.clip(limits, *bounds)
     return low, high, np.ptp(limits)

@@ -130,10 +130,12 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
             note = "ρ undefined"
         kind = "human" if rater in humans else "model"
         row = {"rater": rater, "rater_kind": kind, "n": len(ratings), "note": note}
-        rows.append({**row, "metric": "spearman", **boot.row(rho, -1, 1)})
+        judged = boot.clusters(np.isfinite(labels[rater]) & others.notna().any(axis=1).to_numpy())
+        rows.append({**row, "metric": "spearman", **boot.row(rho, -1, 1, judged, share=False)})
         rows.append({**row, "metric": "ceiling", **boot.row(ceiling, 0, 1)})
         # Without bounds, because cutting at 1 would bias values that exceed it by chance.
-        rows.append({**row, "metric": "disattenuated", **boot.row(disattenuated)})
+        limits = boot.row(disattenuated, clusters=judged, share=False)
+        rows.append({**row, "metric": "disattenuated", **limits})
     return result(rows, ["rater", "rater_kind"], method=boot.method)
 
 

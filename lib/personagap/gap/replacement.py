@@ -143,8 +143,9 @@ def _advantage_row(gain: np.ndarray, usable: np.ndarray, boot: Resampling, epsil
     code = boot.codes[int(boot.sizes.argmin())][boot.cell[usable]]
     # With few labels most units are ties; if all are, the error is 0 without pseudo-clusters.
     largest = max(np.abs(np.bincount(code, weights=gain[usable])).max(), 1.0) / usable.sum()
-    error = np.hypot(boot.standard_error(values), 2**0.5 * largest)
-    low, high = student(values[0], error, boot.df, boot.level, -1, 1)
-    p_value = float(special.stdtr(boot.df, -(values[0] + epsilon) / error))
+    # They also make up for degrees of freedom of all clusters where a person judged few of them.
+    error, df = np.hypot(boot.standard_error(values), 2**0.5 * largest), boot.df()
+    low, high = student(values[0], error, df, boot.level, -1, 1)
+    p_value = float(special.stdtr(df, -(values[0] + epsilon) / error))
     row = {"metric": "advantage", "estimate": values[0], "ci_low": low, "ci_high": high}
     return row | {"p_value": p_value}

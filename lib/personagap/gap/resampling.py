@@ -17,10 +17,11 @@ of at most (true share)^G, however strongly the judgments within a cluster are c
 count as G observations. The interval then reaches 3.84 / (G + 3.84) below 1, close to the rule of
 three (Hanley & Lippman-Hand 1983, JAMA 249, 1743–1745). It covers shares of 95–99 % of 20 prompts
 in all of 150 simulations; without it coverage is 15–65 %. Means of paired differences of shares get
-two pseudo-clusters (`with_pseudo_clusters`), as does any other statistic that is the same in every
-cluster: one in its favour and one against it, of the size of the statistic, or of a step of 1 where
-it is 0. Four clusters at +1 are then not significant but six are, as in the sign test; and two
-judges that never differed in the sample are not taken to be identical.
+two pseudo-clusters (`limits.with_pseudo_clusters`), as does any other statistic that is the same in
+every cluster: one in its favour and one against it, of the size of the statistic, or of a step of 1
+where it is 0. Four clusters at +1 are then not significant but six are, as in the sign test; and
+two judges that never differed in the sample are not taken to be identical. A statistic of some of
+the clusters only, such as one of a person who judged five of 40 prompts, has their number.
 """
 
 import functools
@@ -33,7 +34,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from personagap.errors import UserError, at_least, shares
-from personagap.limits import cluster_df, satterthwaite, student, wilson
+from personagap.limits import cluster_df, satterthwaite, student, wilson, with_pseudo_clusters
 from personagap.results import factorized, generator
 
 #: Fewest resamples accepted; fewer give no usable standard error, and a report wants hundreds.
@@ -84,15 +85,17 @@ class Resampling:
         """(k,) number of clusters of each block."""
         return self.codes.max(axis=1) + 1
 
-    @property
-    def df(self) -> float:
-        """Degrees of freedom of the standard error."""
+    def df(self, where: np.ndarray | slice = slice(None)) -> float:
+        """Degrees of freedom of the standard error of a statistic of the units ``where``."""
         # With two crossed factors, those of the factor whose variance is estimated less precisely.
-        return min(cluster_df(np.bincount(code[self.cell])) for code in self.codes)
+        return min(cluster_df(np.bincount(code[self.cell[where]])) for code in self.codes)
 
     def clusters(self, where: np.ndarray | slice = slice(None)) -> int:
         """Number of clusters that contain the units ``where``, for the factor with fewer."""
         return min(len(np.unique(code[self.cell[where]])) for code in self.codes)
+
+    def _used(self, clusters: ArrayLike) -> np.ndarray:
+        return np.where(np.nan_to_num(clusters) > 0, clusters, self.clusters())
 
     def totals(self, values: np.ndarray, where: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Weighted sums (1 + k · n_bootstrap, m) of ``values`` (n_units, m) of units ``where``."""
@@ -108,14 +111,19 @@ class Resampling:
         top, bottom = self.totals(np.stack(np.broadcast_arrays(x, y), axis=1), where).T
         return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
 
-    def standard_error(self, values: np.ndarray) -> np.ndarray:
-        """Standard error of ``values`` (1 + k · n_bootstrap, …); ignores undefined resamples."""
-        k = len(self.sizes)
+    def standard_error(self, values: np.ndarray, clusters: ArrayLike = np.nan) -> np.ndarray:
+        """Standard error of ``values`` (1 + k · n_bootstrap, …); ignores undefined resamples.
+
+        ``clusters``: number of clusters they are based on; NaN or 0: all.
+        """
+        k, used = len(self.sizes), np.maximum(self._used(clusters), 2)
         blocks = values[1:].reshape(k, -1, *values.shape[1:])
         # Masked arrays take several times as long, and most statistics are always defined.
         if not np.isfinite(blocks).all():
             blocks = np.ma.masked_invalid(blocks)
         variance = (np.ma.filled(blocks.var(axis=1), np.nan).T * self.sizes / (self.sizes - 1)).T
+        # That correction is for all clusters, and should be for those used.
+        variance = variance * (used / (used - 1) * (1 - 1 / self.clusters()))
         if k == 1:
             return np.sqrt(variance[0])
         # By chance the combined variance can fall below that of either factor.
@@ -127,45 +135,47 @@ class Resampling:
         low: ArrayLike = -np.inf,
         high: ArrayLike = np.inf,
         clusters: ArrayLike = np.nan,
+        share: bool = True,
     ) -> np.ndarray:
         """Confidence limits (2, …) of a statistic with range [``low``, ``high``].
 
         Parameters
         ----------
-        clusters : for a share, the number of clusters it is based on: Wilson's interval is used
-            where it is 0 or 1 in all of them. (A share that is constant at another value follows
-            from a rule, for example that of a retriever that takes five of each list.) 0: the share
-            is constant by definition. NaN: the statistic is not a share.
+        clusters : number of clusters that the statistic is based on; NaN: all, and it is no share.
+        share : whether it is a share, with Wilson's interval where it is 0 or 1 in all clusters, or
+            based on one. (A share that is constant at another value follows from a rule, such as
+            that of a retriever that takes five of each list; if by definition, ``clusters`` is 0.)
         """
-        centre, error = self._centre_and_error(values, np.isnan(clusters))
-        limits = student(centre, error, self.df, self.level, low, high)
-        constant = (error < TINY) & np.isin(values[0], [0, 1]) & (np.asarray(clusters) > 0)
+        clusters = np.asarray(clusters, dtype=float)
+        centre, error = self._centre_and_error(values, np.isnan(clusters) | (not share), clusters)
+        df = np.clip(self._used(clusters) - 1, 1, self.df())
+        limits = student(centre, error, df, self.level, low, high)
+        extreme = np.isin(values[0], [0, 1]) | (clusters == 1)
+        constant = (error < TINY) & extreme & (clusters > 0) & share
         if constant.any():
             at_clusters = wilson(values[0], np.where(constant, clusters, np.nan), self.level)
             limits = np.where(constant, at_clusters, limits)
         return limits
 
     def _centre_and_error(
-        self, values: np.ndarray, not_share: bool | np.ndarray = True, step: float = 1.0
+        self,
+        values: np.ndarray,
+        not_share: bool | np.ndarray = True,
+        clusters: ArrayLike = np.nan,
+        step: float = 1.0,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Centre and standard error of the interval; a statistic that is ``not_share`` and does not
         vary gets pseudo-clusters of its own size, or of a ``step`` where it is 0.
         """
-        error = self.standard_error(values)
+        error = self.standard_error(values, clusters)
         constant, size = (error < TINY) & not_share, np.abs(values[0])
         size = np.where(size < TINY, step, size)
-        centre, pseudo_error = with_pseudo_clusters(values[0], 0.0, self.clusters(), size)
+        centre, pseudo_error = with_pseudo_clusters(values[0], 0.0, self._used(clusters), size)
         return np.where(constant, centre, values[0]), np.where(constant, pseudo_error, error)
 
-    def row(
-        self,
-        values: np.ndarray,
-        low: ArrayLike = -np.inf,
-        high: ArrayLike = np.inf,
-        clusters: ArrayLike = np.nan,
-    ) -> dict[str, np.ndarray]:
+    def row(self, values: np.ndarray, *of: Any, **also: Any) -> dict[str, np.ndarray]:
         """``estimate ci_low ci_high`` of a statistic; parameters as for `interval`."""
-        limits = self.interval(values, low, high, clusters)
+        limits = self.interval(values, *of, **also)
         return {"estimate": values[0], "ci_low": limits[0], "ci_high": limits[1]}
 
     def tested(
@@ -178,8 +188,9 @@ class Resampling:
         *of_raters : ``by_rater`` and ``judged`` of `over_raters`, to treat raters as random too.
         step : smallest difference that matters, used where the difference is 0 throughout.
         """
-        df: float = self.df
-        centre, error = self._centre_and_error(values, step=step)
+        used: Any = of_raters[1].any(axis=1) if of_raters else slice(None)
+        df = self.df(used)
+        centre, error = self._centre_and_error(values, clusters=self.clusters(used), step=step)
         if of_raters:
             rater_error, df = self.over_raters(values, *of_raters)
             # Pseudo-clusters are for statistics that vary neither over clusters nor over raters.
@@ -205,40 +216,28 @@ class Resampling:
         by_rater : (1 + k · n_bootstrap, n_raters) the statistic of each rater.
         judged : (n_units, n_raters) which rater judged which unit, as raters differ in weight.
         """
-        active, rated = judged.any(axis=0), judged[judged.any(axis=1)]
-        squared_error, n_raters = float(self.standard_error(values)) ** 2, int(active.sum())
+        active, used = judged.any(axis=0), np.flatnonzero(judged.any(axis=1))
+        df, error = self.df(used), float(self.standard_error(values, self.clusters(used)))
+        squared_error, n_raters = error**2, int(active.sum())
         one_cluster_each = (
             all(len(np.unique(code[self.cell[units]])) == 1 for units in judged.T[active])
             for code in self.codes[:2]
         )
         if n_raters < 2 or any(one_cluster_each):
-            return squared_error**0.5, self.df
+            return error, df
         deviation = by_rater[:, active] - np.nanmean(by_rater[:, active], axis=1, keepdims=True)
         squares = (deviation[0] ** 2).sum(), (self.standard_error(deviation) ** 2).sum()
         # For raters of equal weight the sum of squared weights is one over their number.
-        weights2 = float(((rated / rated.sum(axis=1, keepdims=True)).mean(axis=0) ** 2).sum())
+        weights = judged[used] / judged[used].sum(axis=1, keepdims=True)
+        weights2 = float((weights.mean(axis=0) ** 2).sum())
         between, within = (float(part) / (n_raters - 1) * weights2 for part in squares)
         # If raters differ less than their noise, subtracting it would make the error too small.
         variance = max(squared_error + between - within, squared_error, between)
         if not variance:
-            return 0.0, self.df
+            return 0.0, df
         # With few raters, most of the uncertainty is in the variance between them.
-        parts = (squared_error, self.df), (between, n_raters - 1)
-        return variance**0.5, satterthwaite(variance, *parts, (within, self.df * (n_raters - 1)))
-
-
-def with_pseudo_clusters(
-    mean: float, error: float, clusters: int, largest: Any = 1.0
-) -> tuple[float, float]:
-    """Centre and standard error of a mean, valid also where hardly any cluster differs, or none.
-
-    Two pseudo-clusters are added, one at ``largest`` and one at −``largest`` (Bonett & Price 2012,
-    Journal of Educational and Behavioral Statistics 37, 479–488, for pairs of 0/1;
-    ``effects.contrasts`` does the same). Their influence vanishes as the number of clusters grows.
-    """
-    n = clusters + 2
-    squares = error**2 * clusters * (clusters - 1) + 2 * largest**2 + 2 * clusters * mean**2 / n
-    return clusters * mean / n, np.sqrt(squares / (n * (n - 1)))
+        parts = (squared_error, df), (between, n_raters - 1)
+        return variance**0.5, satterthwaite(variance, *parts, (within, df * (n_raters - 1)))
 
 
 def resample(

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from personagap.errors import expect
-from personagap.gap.resampling import TINY, How, resample, with_pseudo_clusters
-from personagap.limits import student, t_adjustment, wilson
+from personagap.gap.resampling import TINY, How, resample
+from personagap.limits import student, t_adjustment, wilson, with_pseudo_clusters
 from personagap.results import require, result
 
 
@@ -72,7 +72,7 @@ def means(
     for group, part in table.groupby(by, sort=False, dropna=False):
         x, boot = part[value].to_numpy(dtype=float), resample(part, **how)
         mean, clusters, level = boot.ratio(x), boot.clusters(), boot.level
-        error, df = float(boot.standard_error(mean)), float(boot.df)
+        error, df = float(boot.standard_error(mean)), boot.df()
         ids = part[raters].unique() if raters else []
         if len(ids) > 1:
             judged = np.stack([(part[raters] == name).to_numpy(bool) for name in ids], axis=1)
@@ -82,7 +82,7 @@ def means(
         share = differences or of_shares or bool(np.isin(x, [0, 1]).all())
         if differences:
             centre, error = with_pseudo_clusters(mean[0], error, clusters)
-            low, high = student(centre, error, boot.df, level, -1, 1)
+            low, high = student(centre, error, boot.df(), level, -1, 1)
         elif share:
             low, high = at_effective_size(mean[0], error, df, clusters, level)
         elif not np.ptp(x):

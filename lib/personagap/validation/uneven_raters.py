@@ -73,6 +73,55 @@ def _ceiling_covers(rng: np.random.Generator) -> bool:
     return covers(row, (3 * rho / (1 + 2 * rho)) ** 0.5)
 
 
+def few_prompts(rng: np.random.Generator, prompts: int = 5) -> pd.DataFrame:
+    """A person rates six responses to each of few prompts, a judge those to all 40; mean 3.
+
+    The ratings of a rater of the same prompt are correlated.
+    """
+    prompt = np.repeat(np.arange(40), 6)
+    labels = {
+        name: 3 + 0.6 * rng.normal(size=40)[prompt] + rng.normal(size=240)
+        for name in ("human_0", "judge")
+    }
+    labels["human_0"] = np.where(prompt < prompts, labels["human_0"], np.nan)
+    design = pd.DataFrame({"prompt": prompt, "item": np.arange(240)})
+    return in_long_form(design, **labels).dropna(subset="label")
+
+
+def _few_prompts_false_alarm(rng: np.random.Generator) -> bool:
+    table = gap.judge_inflation(few_prompts(rng), cluster="prompt", n_bootstrap=200)
+    return table["p_value"][0] <= 0.05
+
+
+def _few_prompts_kappa_covers(rng: np.random.Generator) -> bool:
+    ratings = few_prompts(rng)
+    ratings["label"] = (ratings["label"] > 3).astype(int)
+    return covers(gap.agreement(ratings, cluster="prompt", n_bootstrap=200).iloc[0], 0.0)
+
+
+def _precision_covers(rng: np.random.Generator) -> bool:
+    """A judge says yes to four of 40 prompts, whose rates of a true yes vary about 0.3."""
+    prompt, rate = np.repeat(np.arange(40), 6), rng.beta(1.5, 3.5, 40)
+    truth = (rng.random(240) < rate[prompt]).astype(float)
+    design = pd.DataFrame({"prompt": prompt, "item": np.arange(240)})
+    labels = {"human_majority": truth, "judge": (prompt < 4).astype(float)}
+    judgments = in_long_form(design, **labels)
+    table = gap.relevance_metrics(judgments, cluster="prompt", n_bootstrap=200)
+    return covers(table.query("rater == 'judge' and metric == 'precision'").iloc[0], 0.3)
+
+
+def _labelled_prompts_cover(rng: np.random.Generator) -> bool:
+    """People rate ten of 40 prompts, of 40 responses or four each; prompts vary."""
+    prompt = np.repeat(np.arange(40), np.resize([40, *[4] * 4], 40))
+    value = 0.7 * rng.normal(size=40)[prompt] + rng.normal(size=len(prompt))
+    labels = {"judge": 0.8 * value + 0.6 * rng.normal(size=len(prompt))}
+    labels["human_0"] = np.where(prompt < 10, value, np.nan)
+    design = pd.DataFrame({"prompt": prompt, "item": np.arange(len(prompt))})
+    ratings = in_long_form(design, **labels).dropna(subset="label")
+    table = gap.prediction_powered_mean(ratings, "judge", cluster="prompt", n_bootstrap=200)
+    return covers(table.iloc[0], 0.0)
+
+
 def _inflation_case(sd: float, event: str, before: float) -> Case:
     data, trial = f"3 raters, severity sd {sd}", partial(_inflation_false_alarm, sd=sd)
     return Case("judge_inflation", data, event, trial, before)
@@ -84,6 +133,14 @@ RATERS = [
     _inflation_case(0.15, "false alarm", 0.35),
     _inflation_case(0.3, "false alarm, stated limit", 0.65),
     _inflation_case(0.5, "false alarm, stated limit", 0.79),
+    # Before, a statistic of few clusters had the degrees of freedom of all.
+    Case("judge_inflation", "a person on 5 of 40 prompts", "false alarm",
+         _few_prompts_false_alarm, 0.14),
+    Case("agreement", "a person on 5 of 40 prompts", "covered", _few_prompts_kappa_covers, 0.89),
+    Case("relevance_metrics: precision", "yes to 4 of 40 prompts", "covered",
+         _precision_covers, 0.88),
+    Case("prediction_powered_mean", "10 of 40 prompts rated, two hold most responses", "covered",
+         _labelled_prompts_cover, 0.89),
     # Before, severity was estimated from units with several ratings, of which there are none here.
     Case(
         "judge_inflation",
@@ -94,7 +151,7 @@ RATERS = [
     ),
     Case("mention_bias", "3 raters, slopes of sd 0.3", "false alarm", _mention_false_alarm),
     Case("rating_summary", "3 raters, severity sd 0.3", "covered", _mean_rating_covers),
-]
+]  # fmt: skip
 
 
 def _unequal_users_covers(rng: np.random.Generator) -> bool:
@@ -164,7 +221,8 @@ FEW = [
     Case("proportion_difference", "10 users of 4 judgments against 47 of 40", "false alarm",
          partial(_uneven_sources_false_alarm, users=(10, 47), judgments=(4, 40),
                  precision=(5, 5)), 0.113),
-    Case("proportion_difference", "47 like users against 10 unlike", "false alarm, stated limit",
+    Case("proportion_difference", "47 users alike against 10 who differ",
+         "false alarm, stated limit",
          partial(_uneven_sources_false_alarm, users=(47, 10), judgments=(10, 10),
                  precision=(100, 1)), 0.195),
     Case("adjusted_difference", _RARE, "false alarm", _adjusted_false_alarm, 0.175),

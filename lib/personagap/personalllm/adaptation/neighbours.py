@@ -9,8 +9,7 @@ from scipy import sparse, stats
 from sklearn.preprocessing import normalize
 
 from personagap.errors import UserError
-from personagap.gap.resampling import with_pseudo_clusters
-from personagap.limits import student
+from personagap.limits import student, with_pseudo_clusters
 from personagap.personalllm.adaptation.icl import Examples, Study, extremes, nearest
 from personagap.results import result
 
