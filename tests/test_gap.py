@@ -10,12 +10,14 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
+from statsmodels.stats.proportion import proportion_confint
 
 from personagap import gap
 from personagap.errors import UserError
 from personagap.gap.resampling import resample
+from personagap.gap.simulate import in_long_form
 from personagap.results import COLUMNS, wide
-from personagap.validation.uneven_raters import rotating
+from personagap.validation.uneven_raters import few_prompts, rotating
 
 SAME = {"rel": 0, "abs": 1e-8}
 
@@ -461,6 +463,45 @@ def test_proportion_difference_of_independent_judgments_is_the_textbook_one(rng)
     assert row["estimate"] == pytest.approx(100 * (p - q), **SAME)
     error = 100 * (p * (1 - p) / 300 + q * (1 - q) / 200) ** 0.5
     assert (row["ci_high"] - row["ci_low"]) / 2 == pytest.approx(1.965 * error, rel=0.01)
+
+
+def test_a_person_who_judged_few_prompts_has_their_degrees_of_freedom(rng):
+    ratings = few_prompts(rng)
+    row = gap.judge_inflation(ratings, cluster="prompt").iloc[0]
+    wide = ratings.pivot(index=["prompt", "item"], columns="rater", values="label").dropna()
+    by_prompt = (wide["judge"] - wide["human_0"]).groupby("prompt").mean()
+    low, high = stats.ttest_1samp(by_prompt, 0).confidence_interval()
+    assert row["estimate"] == pytest.approx(by_prompt.mean())
+    # The number of resampled prompts that the person judged varies, too.
+    assert 1 < (row["ci_high"] - row["ci_low"]) / (high - low) < 1.3
+
+
+def test_a_share_of_one_prompt_is_not_certain():
+    prompt = np.repeat(np.arange(10), 5)
+    design = pd.DataFrame({"prompt": prompt, "item": np.arange(50)})
+    labels = {"human_majority": np.resize([1.0, 1, 0, 0, 0], 50), "judge": (prompt == 0) * 0.9}
+    judgments = in_long_form(design, **labels)
+    curve = gap.reliability_curve(judgments, n_bins=10, cluster="prompt", n_bootstrap=200)
+    row = curve.query("score > 0.5").iloc[0]
+    assert row["estimate"] == 0.4
+    one = proportion_confint(0.4, 1, method="wilson")
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx(one)
+
+
+def test_users_who_vary_more_are_no_difference_of_sources(rng):
+    """Ten synthetic users are mostly all right or all wrong; 47 real ones are right in 30 %."""
+    found = []
+    for _ in range(100):
+        share = np.append(np.full(47, 0.3), rng.beta(0.3, 0.7, 10))
+        label = rng.random((57, 10)) < share[:, None]
+        source = np.repeat(["real", "synthetic"], [470, 100])
+        user = np.repeat(np.arange(57), 10)
+        table = pd.DataFrame({"source": source, "user": user, "label": label.ravel()})
+        found.append(gap.proportion_difference(table, [True]).iloc[0])
+    found = pd.DataFrame(found)
+    assert (found["p_value"] <= 0.05).mean() < 0.15  # 0.2 for differences that are not studentized
+    excluded = (found["ci_low"] > 0) | (found["ci_high"] < 0)
+    assert (excluded == (found["p_value"] <= 0.05)).mean() > 0.9
 
 
 def test_proportion_difference_without_variation_counts_users():
