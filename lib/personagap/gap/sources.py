@@ -161,7 +161,7 @@ def proportion_difference(
     compares differences in units of their standard error: users of one source may vary more, or
     judge more, than those of the other (Chung & Romano 2013, Annals of Statistics 41, 484–507).
     Where ten users vary far more than the 47 of the other source, the test at 5 % still rejects a
-    true null in 8–10 %.
+    true null in about 10 %.
     Test and interval account for the correlation of judgments of the same user. With few clusters
     and rare labels the interval covers in 90 % only, as ``method`` says below 20 clusters; a common
     cluster-robust variance with Student's t covers in 83–90 % for 47 against 10 users. If clusters
