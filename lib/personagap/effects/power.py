@@ -293,6 +293,6 @@ def _noncentral_f(alpha: float, target: float, df1: float, df2: float) -> float:
     return _root(lambda nc: stats.ncf.sf(critical, df1, df2, nc) - target, upper)
 
 
-def _root(shortfall: Callable[[float], float], upper: float) -> float:
+def _root(surplus: Callable[[float], float], upper: float) -> float:
     """Root of a power less its target, infinite beyond ``upper`` (very few items, power near 1)."""
-    return optimize.brentq(shortfall, 0, upper) if shortfall(upper) > 0 else np.inf
+    return optimize.brentq(surplus, 0, upper) if surplus(upper) > 0 else np.inf

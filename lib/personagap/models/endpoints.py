@@ -1,6 +1,5 @@
 """The servers of one model: which server gets a request, and which are avoided for a while."""
 
-import json
 import os
 import threading
 import time
@@ -12,7 +11,7 @@ from tqdm import tqdm
 
 from personagap.errors import UserError, first_line
 from personagap.models.replies import Failure, choice_of, error_in, failure
-from personagap.models.streamed import assembled
+from personagap.models.streamed import json_or_events
 
 #: Failed requests are retried after 0.5, 1, 2 … seconds.
 PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -162,8 +161,7 @@ def decoded(response: Any) -> Any:
     try:
         return response.json()
     except ValueError:
-        text = response.text
-    return assembled(text) if "data:" in text[:1000] else json.loads(text)
+        return json_or_events(response.text)
 
 
 def pause_after(attempt: int) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 
 from personagap.models import Generation
 from personagap.models.answers import outcome_of
-from personagap.models.streamed import assembled
+from personagap.models.streamed import json_or_events
 from personagap.redaction import sanitize
 
 #: HTTP statuses by words in the error, for errors without a status; any other error counts as 500.
@@ -102,9 +102,8 @@ def failure(status: int, text: str, headers: Mapping[str, str]) -> Failure:
 
 
 def _json(text: str) -> Any:
-    for read in (json.loads, assembled):
-        with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
-            return read(text)
+    with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
+        return json_or_events(text)
     return None
 
 

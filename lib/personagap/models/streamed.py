@@ -5,6 +5,14 @@ import re
 from typing import Any
 
 
+def json_or_events(text: str) -> Any:
+    """Return the JSON of a reply, or what its events add up to; `ValueError` if it is neither."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return assembled(text)
+
+
 def assembled(text: str) -> Any:
     """Return the chat completion that server-sent events add up to; `ValueError` if they are none.
 
