@@ -11,7 +11,7 @@ import pytest
 from notebook_helpers import wait_for
 
 from personagap import ask as asking
-from personagap import datasets, personas, pricing, tasks, verdicts
+from personagap import datasets, personas, pricing, schema, tasks, verdicts
 from personagap.ask import ask, plan
 from personagap.errors import UserError
 from personagap.models import Generation
@@ -217,7 +217,7 @@ def test_conditions_together_give_the_same_results_as_separately(demo_lm, who, i
     responses = asking.by_condition(models, who, items, defences, runs=2, store=store)
     assert responses.attrs["asked"] == lm.asked < len(responses) == 2 * len(who) * len(items) * 2
     scores = tasks.grade(responses, items)
-    assert list(scores) == ["condition", *tasks.SCORE_COLUMNS]
+    assert list(scores) == ["condition", *schema.SCORE_COLUMNS]
     for condition, rows in scores.groupby("condition", sort=False):
         alone = ask(demo_lm, who, items, runs=2, defence=defences.get(condition), store=store)
         alone = tasks.grade(alone, items)

@@ -6,6 +6,7 @@ import importlib.metadata
 import itertools
 import json
 import re
+import subprocess
 import sys
 import tomllib
 
@@ -85,6 +86,18 @@ def test_modules_import_each_other_in_one_direction():
                 }
     assert imports["personagap.runs.tables"]
     graphlib.TopologicalSorter(imports).prepare()  # a CycleError names the cycle
+
+
+def test_statistics_load_neither_models_nor_answers():
+    """Whoever tests scores of his own needs nothing of what asks models."""
+    script = "import sys, personagap.effects, personagap.gap; print(*sys.modules)"
+    command = [sys.executable, "-c", script]
+    loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    ours = {name.split(".")[1] for name in loaded if name.startswith("personagap.")}
+    assert ours == {
+        "_arguments", "_submodules", "effects", "errors", "gap", "limits", "redaction", "results",
+        "schema",
+    }  # fmt: skip
 
 
 def test_every_pin_supports_the_oldest_promised_python(project, pins):

@@ -20,8 +20,10 @@ from personagap import personas
 from personagap._reading import read_csv, read_jsonl, read_text
 from personagap.errors import UserError, one_of
 from personagap.paths import regular_file
+from personagap.schema import CONTROLS, SCORE_COLUMNS
 
-COLUMNS = ["model", "persona", "template", "task", "item", "run", "score", "valid", "truncated"]
+#: What a file may state; the outcome is derived.
+COLUMNS = [name for name in SCORE_COLUMNS if name != "outcome"]
 #: Words for scores: those of inspect_ai (correct, partially, incorrect, no answer) and of CSVs.
 VALUES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 #: Sources of the persona that are not fields.
@@ -70,7 +72,7 @@ def _persona_and_template(
 @functools.cache
 def _known_prompts() -> dict[str, tuple[str, str]]:
     """System prompt → persona and template, for the prompts of this project."""
-    who = personas.select("all", controls=list(personas.CONTROLS))["persona"]
+    who = personas.select("all", controls=list(CONTROLS))["persona"]
     texts = personas.templates()
     direct = texts.index[texts.str.contains("{phrase}", regex=False)]
     direct = [template for template in direct if not personas.asks_first(template)]

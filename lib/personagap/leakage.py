@@ -18,8 +18,8 @@ from collections.abc import Iterable
 import pandas as pd
 
 from personagap.errors import expect
-from personagap.personas import CONTROLS
 from personagap.results import require
+from personagap.schema import CONTROLS
 
 #: Pattern of a first-person claim, up to the words for the identity.
 _CLAIM = (

@@ -19,11 +19,9 @@ from personagap.errors import UserError, expect, one_of
 from personagap.noun_phrases import in_word_order, noun_phrase
 from personagap.paths import DATA
 from personagap.redaction import HIDING
+from personagap.schema import CONTROLS
 
-#: Persona names of the controls: no system message at all (a chat template may then insert a
-#: default of its own), an empty system message, and one that states no identity. Below, the
-#: controls included by default.
-CONTROLS = ("none", "empty", "assistant")
+#: The controls included by default.
 DEFAULT_CONTROLS = ("none", "assistant")
 #: Reserved separators, forbidden in names: "+" joins the identities of an intersection, " − " the
 #: two sides of a contrast.

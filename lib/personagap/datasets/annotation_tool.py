@@ -14,6 +14,7 @@ import pandas as pd
 from personagap import _reading
 from personagap._reading import check, read_jsonl
 from personagap.errors import UserError, explained
+from personagap.schema import MAJORITY
 
 #: The field that identifies each layout, and its other required fields. The order matters: the
 #: field of the last layout occurs in others too.
@@ -168,7 +169,7 @@ def relevance(records: dict[str, pd.DataFrame]) -> Tables:
     # Without judgments, use the attributes that stage 3 calls relevant; the rest are not (R21).
     if human.empty and len(relevant):
         keys, relevant_keys = map(pd.MultiIndex.from_frame, (items[about], relevant[about]))
-        gold = items[UNIT].assign(label=keys.isin(relevant_keys), rater="human_majority")
+        gold = items[UNIT].assign(label=keys.isin(relevant_keys), rater=MAJORITY)
         labels = pd.concat([gold.assign(rater_kind="human"), labels])
     return items, labels
 

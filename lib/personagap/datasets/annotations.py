@@ -22,6 +22,7 @@ from personagap.datasets import annotation_tool as tool
 from personagap.datasets.annotation_tool import LABELLED, UNIT, Tables
 from personagap.errors import UserError, one_of
 from personagap.paths import DEMO, regular_file
+from personagap.schema import MAJORITY
 
 #: Labels of each stage, as written in files → as stored in tables.
 SCALES: dict[str, dict[str, Any]] = {
@@ -155,19 +156,19 @@ def _tables(
         raise UserError(f"no judgments of stage {stage!r} in {folder}: {remedy}")
     scale = f"use one of {', '.join(SCALES[stage])}"
     tool.refuse(labels[labels["label"].isna()], "a label outside the scale", scale)
-    if stage == "relevance" and "human_majority" not in set(labels["rater"]):
+    if stage == "relevance" and MAJORITY not in set(labels["rater"]):
         share = labels[labels["rater_kind"] == "human"].groupby(UNIT)["label"].mean()
         # A tie is no majority, so it counts as not relevant.
         gold = share.gt(0.5).astype(int).reset_index()
-        gold = gold.assign(rater="human_majority", rater_kind="human")
+        gold = gold.assign(rater=MAJORITY, rater_kind="human")
         labels = pd.concat([gold, labels], ignore_index=True)
     if items.duplicated(UNIT).any():
         remedy = "leave one version of each"
         raise UserError(f"{folder}: some items of stage {stage!r} stand in several files: {remedy}")
     # Relevance uses the majority as reference; in other stages it would count as another person.
     if stage != "relevance":
-        labels = labels[labels["rater"] != "human_majority"]
-    people = (labels["rater_kind"] == "human") & (labels["rater"] != "human_majority")
+        labels = labels[labels["rater"] != MAJORITY]
+    people = (labels["rater_kind"] == "human") & (labels["rater"] != MAJORITY)
     labels["rater"] = labels["rater"].mask(people, anonymous(labels["rater"][people], "human_"))
     columns = [*LABELLED, *["personalized_first"] * (stage == "response")]
     judgments = items[["source", *UNIT]].merge(labels[columns], on=UNIT, how="right")

@@ -9,9 +9,8 @@ import pandas as pd
 
 from personagap.effects.anova import impute_additive
 from personagap.errors import UserError, expect
-from personagap.models.answers import NONRESPONSE
-from personagap.personas import CONTROLS
 from personagap.results import factorized, require
+from personagap.schema import CONTROLS, NONRESPONSE
 
 POINTS = 100.0
 #: Differences of scores below this size are rounding errors: the mean of equal scores is not exact.

@@ -18,8 +18,8 @@ from personagap.effects.paired import clustered_mean, crossed_test, pseudo_diffe
 from personagap.effects.resampling import Bootstrap, Moments, resampled_means
 from personagap.errors import UserError, expect, one_of, shares
 from personagap.limits import student
-from personagap.personas import CONTROLS
 from personagap.results import corrected, generator, require, result
+from personagap.schema import CONTROLS
 
 
 def by_condition(

@@ -20,8 +20,8 @@ from personagap.effects.paired import clustered_mean
 from personagap.effects.resampling import Bootstrap, Moments, collapse_clusters
 from personagap.errors import UserError, at_least, expect, shares
 from personagap.limits import student
-from personagap.personas import CONTROLS
 from personagap.results import corrected, factorized, generator, result
+from personagap.schema import CONTROLS
 
 #: With fewer items on which identities differ in score, the equivalence test exceeds its level.
 MIN_DIFFERING_ITEMS = 30

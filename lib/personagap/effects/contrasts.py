@@ -10,8 +10,8 @@ from scipy import stats
 from personagap.effects._table import POINTS, by_task, make_groups, nonresponders, validate_scores
 from personagap.effects.paired import NO_ESTIMATE, Paired, Task
 from personagap.errors import UserError, at_least, expect, shares
-from personagap.personas import CONTROLS
 from personagap.results import adjustment, columns_from_rows, result, rows_by_family
+from personagap.schema import CONTROLS
 
 KEYS = ["task", "contrast"]
 

@@ -16,7 +16,7 @@ from personagap.effects._table import POINTS, ROUNDING, cells
 from personagap.effects.anova import mean_squares
 from personagap.errors import UserError
 from personagap.limits import cluster_df, satterthwaite, student
-from personagap.personas import CONTROLS
+from personagap.schema import CONTROLS
 
 #: ``method`` of a contrast without an estimate, as answers were blocked, empty or unfinished.
 NO_ESTIMATE = "none: fewer than two items with an answer of both"

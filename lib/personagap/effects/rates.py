@@ -4,8 +4,8 @@ import pandas as pd
 
 from personagap.effects._table import POINTS, by_task, require_unique, validate_scores
 from personagap.limits import t_adjustment, wilson
-from personagap.models.answers import NONRESPONSE
 from personagap.results import require, result
+from personagap.schema import NONRESPONSE
 
 #: Endings of an answer that are findings in themselves if some identities meet them more often.
 ENDINGS = ("refused", *NONRESPONSE, "timed out")

@@ -8,8 +8,9 @@ import pandas as pd
 
 from personagap.errors import UserError, one_of
 from personagap.gap.resampling import How, Resampling, resample
-from personagap.gap.tables import KINDS, MAJORITY, binary, kinds, units, without_majority
+from personagap.gap.tables import KINDS, binary, kinds, units, without_majority
 from personagap.results import result
+from personagap.schema import MAJORITY
 
 #: Number of labels of a scale from 0 to 100. With more, nearly all cells of a contingency table are
 #: empty, and the tables of all resamples do not fit in memory.

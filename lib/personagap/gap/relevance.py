@@ -10,6 +10,7 @@ from personagap.errors import UserError
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import binary, columns_of, kinds, units
 from personagap.results import result
+from personagap.schema import MAJORITY
 
 METRICS = [
     "prevalence", "yes_rate", "precision", "recall", "f1", "accuracy", "kappa", "auprc",
@@ -110,7 +111,7 @@ def shared_units(judgments: pd.DataFrame, a: str, b: str, gold: str) -> pd.DataF
 
 
 def relevance_metrics(
-    judgments: pd.DataFrame, gold: str = "human_majority", **how: Unpack[How]
+    judgments: pd.DataFrame, gold: str = MAJORITY, **how: Unpack[How]
 ) -> pd.DataFrame:
     """Classification metrics of each rater against the gold labels, with two uninformed baselines.
 
@@ -172,7 +173,7 @@ def _metric_columns(columns: dict[str, np.ndarray], metrics: Sequence[str] = MET
 
 
 def paired_difference(
-    judgments: pd.DataFrame, a: str, b: str, gold: str = "human_majority", **how: Unpack[How]
+    judgments: pd.DataFrame, a: str, b: str, gold: str = MAJORITY, **how: Unpack[How]
 ) -> pd.DataFrame:
     """Paired difference in metrics of the judges ``a`` and ``b``, on the same items and resamples.
 

@@ -13,6 +13,7 @@ from personagap.gap.relevance import difference_table, gold_units, shared_units
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import require, units
 from personagap.results import result
+from personagap.schema import MAJORITY
 
 N_FOLDS = 5
 #: Cells × resamples that are expanded to units at a time, to bound memory.
@@ -71,7 +72,7 @@ def _cross_fitted_labels(y: np.ndarray, score: np.ndarray, groups: np.ndarray) -
 
 
 def scored_metrics(
-    judgments: pd.DataFrame, gold: str = "human_majority", **how: Unpack[How]
+    judgments: pd.DataFrame, gold: str = MAJORITY, **how: Unpack[How]
 ) -> pd.DataFrame:
     """Metrics of judges that give a score (higher: more relevant).
 
@@ -131,7 +132,7 @@ def scored_metrics(
 
 
 def scored_difference(
-    judgments: pd.DataFrame, a: str, b: str, gold: str = "human_majority", **how: Unpack[How]
+    judgments: pd.DataFrame, a: str, b: str, gold: str = MAJORITY, **how: Unpack[How]
 ) -> pd.DataFrame:
     """Paired difference in average precision of the judges ``a`` and ``b``, on shared resamples.
 
@@ -149,7 +150,7 @@ def scored_difference(
 
 
 def reliability_curve(
-    judgments: pd.DataFrame, gold: str = "human_majority", *, n_bins: int = 10, **how: Unpack[How]
+    judgments: pd.DataFrame, gold: str = MAJORITY, *, n_bins: int = 10, **how: Unpack[How]
 ) -> pd.DataFrame:
     """Reliability curve: the gold's yes rate among items with similar scores in [0, 1].
 

@@ -5,11 +5,10 @@ import pandas as pd
 
 from personagap import results
 from personagap.errors import UserError, explained, one_of
+from personagap.schema import MAJORITY
 
 #: Columns that identify a judged unit; a table may leave out columns that do not vary.
 UNIT = ("stage", "source", "user", "prompt", "item")
-#: Rater with the majority vote of the human raters; added by ``datasets``.
-MAJORITY = "human_majority"
 #: Kinds of raters; the last two are judges of this project that are not language models.
 KINDS = ("human", "model", "retrieval", "trained")
 

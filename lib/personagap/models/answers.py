@@ -6,9 +6,6 @@ import re
 from personagap.formatting import word_table
 from personagap.models import Generation
 
-OUTCOMES = ("answered", "truncated", "refused", "blocked", "empty", "unfinished", "failed")
-#: Outcomes that leave nothing to grade: such an answer is neither wrong nor harmless.
-NONRESPONSE = ("blocked", "empty", "unfinished")
 #: Outcome by the server's finish reason, for answers that did not end normally: OpenAI, vLLM,
 #: SGLang, Mistral, Gemini, Anthropic, Bedrock, Cohere, Zhipu, DeepSeek …
 _OUTCOME_OF_REASON = {row["word"]: row["outcome"] for row in word_table("endings")}

@@ -12,11 +12,12 @@ from sklearn.model_selection import GroupKFold
 
 from personagap import gap
 from personagap.errors import UserError, at_least, expect, one_of
-from personagap.gap.tables import MAJORITY, numbers
+from personagap.gap.tables import numbers
 from personagap.models import Model
 from personagap.recentering import learners, tuning
 from personagap.recentering.learners import Learner, Texts
 from personagap.results import corrected
+from personagap.schema import MAJORITY
 
 
 def folds(groups: Sequence[Hashable], n_splits: int = 5, seed: int = 0) -> np.ndarray:
@@ -163,7 +164,7 @@ def flags(
     if judged["confidence"].notna().all():
         scores["own confidence"] = 1 - judged["confidence"].to_numpy(dtype=float)
     flagged = {rater: decide(score, labels, fold, beta) for rater, score in scores.items()}
-    return pd.DataFrame({"human_majority": labels} | flagged, judged.index).reindex(items.index)
+    return pd.DataFrame({MAJORITY: labels} | flagged, judged.index).reindex(items.index)
 
 
 def relevance_judges(

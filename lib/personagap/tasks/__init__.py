@@ -14,7 +14,6 @@ three protocols:
 
 from personagap.tasks._grading import (
     LIKELIHOOD,
-    SCORE_COLUMNS,
     blocked_as_harmless,
     by_dimension,
     discrepancies,

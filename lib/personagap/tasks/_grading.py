@@ -11,16 +11,15 @@ import pandas as pd
 from personagap import sandbox
 from personagap.errors import UserError, one_of
 from personagap.models import Generation
-from personagap.models.answers import NONRESPONSE, outcome_of, take_apart
+from personagap.models.answers import outcome_of, take_apart
 from personagap.responses import digest
+from personagap.schema import NONRESPONSE, SCORE_COLUMNS
 from personagap.tasks._registry import SAFETY, find
 from personagap.tasks._task import PROTOCOLS, Grader
 
 #: The ``finish_reason`` of an answer by likelihood. Its ``text`` is a JSON object with the
 #: log-probability of each choice.
 LIKELIHOOD = "likelihood"
-SCORE_COLUMNS = ["model", "persona", "template", "task", "item", "run"]
-SCORE_COLUMNS += ["score", "valid", "truncated", "outcome"]
 #: The outcome of a program that exceeded its time limit; such a program scores 0.
 TIMED_OUT = "timed out"
 #: Test results of the programs run in this process, keyed by a hash of program, tests and time

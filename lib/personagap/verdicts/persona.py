@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from personagap.formatting import humanize, word_table
-from personagap.personas import CONTROLS
+from personagap.schema import CONTROLS
 from personagap.verdicts.wording import (
     ALPHA,
     HEADLINE,
