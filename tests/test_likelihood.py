@@ -9,6 +9,7 @@ from servers import completion, scripted_server
 
 from personagap import ask, datasets, demo, effects, models, personas, prompts, tasks, verdicts
 from personagap.errors import UserError
+from personagap.safety_utility import checks
 
 WHO = personas.select(["religion", "gender"])
 
@@ -45,15 +46,14 @@ def test_scores_are_the_exact_probabilities(demo_lm, items, weighed):
 def test_planted_bias_is_the_same_as_by_generation_at_lower_cost(
     demo_lm, items, weighed, isolated_cache
 ):
-    responses, scores, _ = weighed
+    scores = weighed[1]
     generated = ask.ask(demo_lm, WHO, items, runs=2)
-    made = {"generate": generated, "likelihood": responses}
-    graded = {"generate": tasks.grade(generated, items), "likelihood": scores}
     exact = demo.true_scores(demo_lm, WHO, items)
     truth = demo.truth(
         exact, effects.personalization_bias(scores, n_permutations=200, n_bootstrap=200)
     )
-    table = demo.by_answers(made, graded, truth).set_index("answers")
+    table = checks.by_answers(demo_lm, WHO, items, generated, truth, "corrected")
+    table = table.set_index("answers")
     assert abs(table.loc["likelihood", "estimated"] - table.loc["likelihood", "true"]) < 0.3
     assert table["tokens_written"].tolist()[1] == 0 < table["tokens_written"].tolist()[0]
     assert table.loc["likelihood", "requests"] * 2 == table.loc["generate", "requests"]

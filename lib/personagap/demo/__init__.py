@@ -4,7 +4,7 @@ Everything is simulated. The exact probability of every answer of the demo model
 estimates from sampled answers can be compared with the truth.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -121,33 +121,6 @@ def truth(cells: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
     reference.insert(0, "quantity", "PB")
     reference = reference.rename_axis("dimension").reset_index()
     return beside(effects.pb_corrected(bias), reference, ["dimension"])
-
-
-def by_answers(
-    responses: Mapping[str, pd.DataFrame],
-    scores: Mapping[str, pd.DataFrame],
-    truth: pd.DataFrame,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Compare the estimates and costs of several ways to obtain answers with the truth.
-
-    Parameters
-    ----------
-    responses, scores : by way of answering ("generate", "likelihood"), all of the same task.
-    truth : result of `truth` that includes this task.
-
-    Returns
-    -------
-    DataFrame ``answers requests tokens_written`` and the columns of `truth`, one row per way.
-    """
-    reference, rows = truth[["dimension", "quantity", "planted", "true"]], []
-    for way, table in scores.items():
-        bias = effects.personalization_bias(table, seed=seed).query("dimension != 'joint'")
-        written = int(responses[way]["output_tokens"].sum())
-        cost = {"answers": way, "requests": len(table), "tokens_written": written}
-        compared = beside(effects.pb_corrected(bias), reference, ["dimension"])
-        rows.append(pd.DataFrame([cost]).merge(compared, how="cross"))
-    return pd.concat(rows, ignore_index=True)
 
 
 def exact_bias(cells: pd.DataFrame, column: str) -> pd.Series:

@@ -8,8 +8,6 @@ from matplotlib.axes import Axes
 from personagap.claims import DEPENDS, NOISE, STANDS
 from personagap.figures.style import PALETTE, errorbars
 
-__all__ = ["claims"]
-
 _MARKERS = {STANDS: ("o", "data"), DEPENDS: ("s", "accent"), NOISE: ("D", "noise")}
 
 

@@ -9,8 +9,6 @@ from matplotlib.axes import Axes
 
 from personagap.figures.style import PALETTE
 
-__all__ = ["noise_floor", "power_curves"]
-
 #: From light to dark; line styles differ too.
 _LINE_COLOURS = sns.color_palette("viridis_r", 4)[1:]
 

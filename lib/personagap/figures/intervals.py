@@ -9,8 +9,6 @@ from personagap import palette
 from personagap.figures.style import PALETTE, errorbars, literal, percent
 from personagap.readable import display_names
 
-__all__ = ["intervals"]
-
 
 def intervals(
     table: pd.DataFrame,

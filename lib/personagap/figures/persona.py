@@ -17,8 +17,6 @@ from personagap.palette import PALETTE, category_styles
 from personagap.readable import display_names
 from personagap.results import correction
 
-__all__ = ["forest", "panels", "personalization_bias", "safety_utility", "validity"]
-
 CONTROL_LABELS = {
     "none": "no system prompt",
     "empty": "empty system prompt",

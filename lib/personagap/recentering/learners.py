@@ -41,9 +41,7 @@ Learner = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 def linear(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
     """Logistic regression on embeddings of texts, or on `_features` of the embeddings of pairs."""
-    sides = [texts] if isinstance(texts[0], str) else list(zip(*texts, strict=True))
-    code, distinct = pd.factorize(pd.Series([text for side in sides for text in side]))
-    code = code.reshape(len(sides), -1)
+    code, distinct = _factorize(texts)
 
     def learner(train: np.ndarray, test: np.ndarray) -> np.ndarray:
         known = distinct[np.unique(code[:, train])]
@@ -77,7 +75,8 @@ def kernel(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> 
     attribute is to its prompt, compared with the other attributes of that prompt; they use no
     labels, so those of the test rows may be used.
     """
-    code, distinct = _factorize_pairs(texts, "kernel")
+    _require_pairs(texts, "kernel")
+    code, distinct = _factorize(texts)
     overlap = _relative_similarity(embed(distinct)[code], code[0])
 
     def similarity(train: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -99,7 +98,8 @@ def states(texts: Texts, labels: np.ndarray, model: Hashable, seed: int) -> Lear
     attribute, is subtracted from the states. These are compared by a Gaussian kernel, to which a
     linear kernel of the lexical overlap of prompt and attribute is added.
     """
-    code, distinct = _factorize_pairs(texts, "states")
+    _require_pairs(texts, "states")
+    code, distinct = _factorize(texts)
     overlap = _relative_similarity(embed(distinct)[code], code[0])
     hidden = pd.DataFrame(_hidden_states(model, tuple(texts)))
     # Standardised, as a few components are a hundred times as large as others. The lower limit is
@@ -133,16 +133,19 @@ def _hidden_states(model: Any, pairs: tuple[tuple[str, str], ...]) -> np.ndarray
     return lm.hidden_states([[*chat, start] for chat in chats], DEPTH)
 
 
-def _factorize_pairs(texts: Texts, method: str) -> tuple[np.ndarray, pd.Index]:
-    """Return the indices of the prompts and of the attributes, (2, n), in the array of distinct
-    texts, and that array.
+def _factorize(texts: Texts) -> tuple[np.ndarray, pd.Index]:
+    """Return the indices of texts, (1, n), or of both sides of pairs, (2, n), in the array of
+    distinct texts, and that array.
     """
+    sides = [texts] if isinstance(texts[0], str) else list(zip(*texts, strict=True))
+    code, distinct = pd.factorize(pd.Series([text for side in sides for text in side]))
+    return code.reshape(len(sides), -1), distinct
+
+
+def _require_pairs(texts: Texts, method: str) -> None:
     if isinstance(texts[0], str):
         remedy = "choose linear or encoder"
         raise UserError(f"method {method!r} judges pairs of a prompt and an attribute: {remedy}")
-    sides = zip(*texts, strict=True)
-    code, distinct = pd.factorize(pd.Series([text for side in sides for text in side]))
-    return code.reshape(2, -1), distinct
 
 
 def _ridge(similarity: Callable[[np.ndarray, np.ndarray], np.ndarray], labels: np.ndarray):

@@ -9,6 +9,7 @@ from personagap import ask, demo, effects, gap, judges, leakage, personas, tasks
 from personagap.errors import UserError
 from personagap.judges.refusals import Judge
 from personagap.models import Model
+from personagap.results import beside
 
 
 def endings(scores: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
@@ -72,10 +73,17 @@ def by_answers(
     protocol: str,
     seed: int = 0,
 ) -> pd.DataFrame | None:
-    """Compare generated ``responses`` with likelihoods, which are computed here.
+    """Compare PB from generated ``responses`` with PB from likelihoods, which are computed here,
+    and both with the truth.
 
-    Returns ``demo.by_answers``, or None if no task has answer choices.
+    Parameters
+    ----------
+    truth : result of ``demo.truth`` that includes these tasks.
 
+    Returns
+    -------
+    DataFrame ``answers requests tokens_written`` and the columns of ``demo.truth``, one row per way
+    of answering ("generate", "likelihood") and task; None if no task has answer choices.
     """
     items = items[items["task"].isin(tasks.WITH_CHOICES)]
     if items.empty:
@@ -87,8 +95,15 @@ def by_answers(
     answers = {} if by_likelihood else {"generate": rows}
     how: ask.How = {"answers": "likelihood", "seed": seed, "templates": templates}
     answers["likelihood"] = ask.ask(lm, who, items, **how)
-    graded = {way: tasks.grade(rows, items, protocol=protocol) for way, rows in answers.items()}
-    return demo.by_answers(answers, graded, truth, seed=seed)
+    reference, parts = truth[["dimension", "quantity", "planted", "true"]], []
+    for way, rows in answers.items():
+        scores = tasks.grade(rows, items, protocol=protocol)
+        bias = effects.personalization_bias(scores, seed=seed).query("dimension != 'joint'")
+        written = int(rows["output_tokens"].sum())
+        cost = {"answers": way, "requests": len(scores), "tokens_written": written}
+        compared = beside(effects.pb_corrected(bias), reference, ["dimension"])
+        parts.append(pd.DataFrame([cost]).merge(compared, how="cross"))
+    return pd.concat(parts, ignore_index=True)
 
 
 def by_template(
