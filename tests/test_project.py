@@ -15,7 +15,7 @@ import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 
-from personagap import published
+from personagap import papers
 from personagap.cli import main
 from personagap.paths import DATA, NOTEBOOKS, ROOT, notebooks
 
@@ -181,7 +181,7 @@ def test_every_cited_trap_is_explained():
     assert traps["trap"].is_unique
     letters = traps.assign(letter=traps["trap"].str[0])[["letter", "paper"]].drop_duplicates()
     assert letters["letter"].is_unique and letters["paper"].is_unique
-    assert {*letters["letter"]} >= {*"SPR"} and {*letters["paper"]} <= {*published.PAPERS}
+    assert {*letters["letter"]} >= {*"SPR"} and {*letters["paper"]} <= {*papers.PAPERS}
     name = re.compile(rf"\b[{''.join(letters['letter'])}]\d{{1,2}}\b(?!\w)")
     for paper, known in traps.groupby("paper")["trap"]:
         cited = {

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from personagap import published, recentering, safety_utility
+from personagap import papers, published, recentering, safety_utility
 from personagap.errors import UserError
 
 
@@ -13,7 +13,7 @@ def measured(**columns):
     return pd.DataFrame([row | columns])
 
 
-@pytest.mark.parametrize("paper", published.PAPERS)
+@pytest.mark.parametrize("paper", papers.PAPERS)
 def test_published_numbers_of_every_paper_have_a_value_and_evidence(paper):
     table = published.load(paper)
     assert table["value"].notna().all() and (table["evidence"] != "").all()

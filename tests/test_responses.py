@@ -18,8 +18,9 @@ from servers import counting_server
 from personagap import store as on_disk
 from personagap.cli import main
 from personagap.errors import UserError
+from personagap.hashing import digest
 from personagap.models import Generation
-from personagap.responses import ANSWER_COLUMNS, TEXT_TYPES, ResponseStore, complete, digest
+from personagap.responses import ANSWER_COLUMNS, TEXT_TYPES, ResponseStore, complete
 from personagap.store import folder as store_folder
 
 

@@ -12,10 +12,11 @@ import pandas as pd
 
 from personagap import personas, tasks
 from personagap.errors import Unanswered, UserError, at_least, one_of
+from personagap.hashing import digest, digests
 from personagap.models import Generation, Model, Sampling
 from personagap.models.answers import take_apart
 from personagap.models.rendering import user_says
-from personagap.responses import ResponseStore, complete, digest, digests
+from personagap.responses import ResponseStore, complete
 
 #: Requests per batch, which a model may pack together. These answers are short.
 BATCH = 1024

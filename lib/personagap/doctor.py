@@ -61,7 +61,7 @@ def machine() -> list[Check]:
 def data_sets(folder: str | Path) -> list[Check]:
     """Check each data set in ``folder``: its file, size and licence, or where to get it."""
     from personagap import datasets
-    from personagap.published import PAPERS, module_of
+    from personagap.papers import PAPERS, module_of
     from personagap.tasks import TASKS
 
     hubs = {task.name: (task.hub.name, task.licence) for task in TASKS.values() if task.hub}

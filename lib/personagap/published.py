@@ -1,23 +1,13 @@
 """Published numbers of the papers, and their comparison with measured ones."""
 
-import importlib
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
 from personagap.errors import UserError, one_of
+from personagap.papers import PAPERS
 from personagap.paths import DATA
 from personagap.results import beside
-
-#: Papers with published numbers in their folder of ``data/``.
-PAPERS = tuple(sorted(file.parent.name for file in DATA.glob("*/published.csv")))
-
-
-def module_of(paper: str, name: str) -> ModuleType | None:
-    """Return the module called ``name`` of a paper's package, or None if it has none."""
-    package = importlib.import_module(f"personagap.{paper}")
-    return getattr(package, name) if name in dir(package) else None
 
 
 def load(paper: str) -> pd.DataFrame:

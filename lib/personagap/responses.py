@@ -1,11 +1,9 @@
 """The response store: requests that have been answered are never sent again."""
 
 import contextlib
-import hashlib
-import json
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from personagap import progress
+from personagap.hashing import digest
 from personagap.paths import RESPONSES
 from personagap.store import Store
 from personagap.store.files import COLUMNS
@@ -24,25 +23,6 @@ TEXT_TYPES = {name: kind for name, kind in ANSWER_TYPES.items() if kind == "str"
 BATCH = 256
 #: Seconds between checks for answers to requests that other processes have claimed.
 POLL_SECONDS = 0.2
-
-
-def digest(*parts: object) -> str:
-    """Return the hash of JSON-serialisable parts, 32 hexadecimal digits."""
-    return _hash(_to_json(parts))
-
-
-def digests(first: object, rests: Iterable[Sequence]) -> list[str]:
-    """Return ``digest(first, *rest)`` for each of ``rests``, but serialise ``first`` only once."""
-    prefix = f"[{_to_json(first)}, "
-    return [_hash(prefix + _to_json(rest)[1:]) for rest in rests]
-
-
-_to_json = json.JSONEncoder(sort_keys=True).encode
-
-
-def _hash(text: str) -> str:
-    # 128 bits: even among a billion keys, two are practically never equal by chance.
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _table(rows: list[tuple]) -> pd.DataFrame:

@@ -16,10 +16,10 @@ import pandas as pd
 from personagap import prompts
 from personagap.demo.recentering import FOLDER, planted
 from personagap.errors import UserError
+from personagap.hashing import digest
 from personagap.models import Generation
 from personagap.recentering import remedies
 from personagap.recentering.extraction import FAILURES
-from personagap.responses import digest
 from personagap.results import beside
 
 SEED = 20260605

@@ -14,8 +14,8 @@ import anywidget
 import traitlets
 from itables.widget import ITable
 
+from personagap.hashing import digest
 from personagap.paths import CACHE
-from personagap.responses import digest
 from personagap.runs.files import write_text
 
 #: A missing number as itables writes it: the text shown, and the value for sorting

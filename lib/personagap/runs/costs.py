@@ -1,7 +1,7 @@
 """Upper bounds of a run's costs before its model is loaded, and its statistical power."""
 
 from personagap import prompts
-from personagap.published import PAPERS, module_of
+from personagap.papers import PAPERS, module_of
 from personagap.runs.request import Request
 
 #: Parameters that determine how fast requests are answered, and the fewest requests from which the

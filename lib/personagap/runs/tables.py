@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from personagap.hashing import digest
 from personagap.paths import CACHE
-from personagap.responses import digest
 from personagap.runs.files import atomic_write, warned_if_damaged
 
 #: The facts that determine a table which depends on no model's answers.

@@ -10,9 +10,9 @@ import pandas as pd
 from personagap import personas
 from personagap._reading import Rule, are_texts, check, read_jsonl
 from personagap.errors import at_least, expect, explained, one_of
+from personagap.hashing import digest
 from personagap.models import adapter, rendering
 from personagap.paths import CACHE
-from personagap.responses import digest
 from personagap.results import generator, require
 
 #: The preference pairs of the released code.

@@ -10,9 +10,9 @@ import pandas as pd
 
 from personagap import sandbox
 from personagap.errors import UserError, one_of
+from personagap.hashing import digest
 from personagap.models import Generation
 from personagap.models.answers import outcome_of, take_apart
-from personagap.responses import digest
 from personagap.schema import NONRESPONSE, SCORE_COLUMNS
 from personagap.tasks._registry import SAFETY, find
 from personagap.tasks._task import PROTOCOLS, Grader

@@ -12,11 +12,12 @@ from personagap import ask, pricing
 from personagap.demo import personalllm as demo_rewards
 from personagap.demo.selector import PLANTED, Selector
 from personagap.errors import UserError, one_of
+from personagap.hashing import digest
 from personagap.models import Generation, Model, load_model
 from personagap.personalllm import users
 from personagap.personalllm.adaptation.icl import TEMPLATES, Examples, Study, chats, reader
 from personagap.personalllm.adaptation.outcomes import score_outcomes
-from personagap.responses import ResponseStore, complete, digest
+from personagap.responses import ResponseStore, complete
 
 #: Maximum length of a generated answer, as in the authors' code.
 TOKENS = 512
