@@ -13,7 +13,7 @@ from servers import counting_server
 
 from personagap import progress
 from personagap.models import Generation
-from personagap.responses import complete
+from personagap.responses import ResponseStore, complete
 from personagap.runs import watch
 
 #: Asks 40 questions, 16 at a time.
@@ -81,11 +81,10 @@ def test_in_a_terminal_each_run_has_a_line_that_is_updated(tmp_path):
 
 
 def test_jupyterlab_shows_a_progress_bar(tmp_path):
-    code = "import sys\nsys.path.insert(0, PATH)\nfrom test_progress import complete, answer_all\n"
+    code = "import sys\nsys.path.insert(0, PATH)\nfrom test_progress import *\n"
     code = code.replace("PATH", repr(os.path.dirname(__file__)))
-    path = write_notebook(
-        tmp_path / "1.ipynb", code + "complete(None, ['a', 'b'], answer_all, title='asking m');"
-    )
+    code += "complete(ResponseStore('m', 'stored'), ['a', 'b'], answer_all, title='asking m');"
+    path = write_notebook(tmp_path / "1.ipynb", code)
     environment = {name: value for name, value in os.environ.items() if name != progress.FILE}
     command = [sys.executable, "-m", "jupyter", "execute", "--inplace", path.name]
     subprocess.run(
@@ -99,12 +98,12 @@ def test_jupyterlab_shows_a_progress_bar(tmp_path):
     )
 
 
-def test_without_a_terminal_progress_is_printed_every_minute(monkeypatch, capsys):
+def test_without_a_terminal_progress_is_printed_every_minute(monkeypatch, capsys, tmp_path):
     monkeypatch.delenv(progress.FILE, raising=False)
-    complete(None, ["a", "b"], answer_all, title="asking m")
+    complete(ResponseStore("m", tmp_path / "1"), ["a", "b"], answer_all, title="asking m")
     assert capsys.readouterr().err == ""  # sooner than a minute
     monkeypatch.setattr(progress, "MINUTE", 0.0)
-    complete(None, ["a", "b"], answer_all, title="asking m")
+    complete(ResponseStore("m", tmp_path / "2"), ["a", "b"], answer_all, title="asking m")
     assert re.search(
         r"^2 of 2 requests, [\d,]+ tokens/s, 00:00 left · asking m$", capsys.readouterr().err, re.M
     )
@@ -124,7 +123,8 @@ def test_progress_file_redacts_secrets_and_is_optional(tmp_path, monkeypatch, pl
         answer_all(rows, keep)
         seen.append(file.read_text() if place == "run" else "")
 
-    answers = complete(None, ["a", "b"], asked, title="asking \x1b[2J sk-MARKER-0123456789")
+    store = ResponseStore("m", tmp_path / "stored")
+    answers = complete(store, ["a", "b"], asked, title="asking \x1b[2J sk-MARKER-0123456789")
     assert len(answers) == 2
     if place == "run":
         assert seen == ["cell [1]\n0 of 2 requests, ? left · asking [U+001B][2J ***"]

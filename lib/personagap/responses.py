@@ -54,7 +54,7 @@ def failed(answer) -> bool:
 
 
 def complete(
-    store: ResponseStore | None,
+    store: ResponseStore,
     keys: Sequence[str],
     make: Callable,
     *,
@@ -69,7 +69,6 @@ def complete(
 
     Parameters
     ----------
-    store : None stores nothing.
     keys : one per request; requests with the same key are made once.
     make : called with an array of positions in ``keys`` and a function ``keep(i, generation)``. It
         must call ``keep`` with the ``models.Generation`` of the i-th position as soon as it is
@@ -82,26 +81,23 @@ def complete(
     ``.attrs["asking_seconds"]``.
     """
     index, began = pd.Index(keys), time.monotonic()
-    stored = _table([]) if store is None else store.get(index)
+    stored = store.get(index)
     distinct, missing = np.flatnonzero(~index.duplicated()), ~index.isin(stored.index)
     made: dict[str, Any] = {}
     with contextlib.ExitStack() as stack:
         update = stack.enter_context(progress.request_bar(title, len(distinct), len(stored)))
-        owner = stack.enter_context(store.asking()) if store is not None and missing.any() else None
+        owner = stack.enter_context(store.asking()) if missing.any() else ""
 
         def make_unclaimed(rows: np.ndarray) -> np.ndarray:
             """Make the requests that no other process has claimed, and return the other rows."""
-            claimed = np.ones(len(rows), bool)
-            if store is not None and owner is not None:
-                claimed = index[rows].isin(store.claim(owner, index[rows]))
+            claimed = index[rows].isin(store.claim(owner, index[rows]))
             requests = index[rows[claimed]].tolist()
 
             def keep(i: int, answer) -> None:
                 # If an answer comes twice, the store keeps the first: so must the table.
                 if (key := requests[i]) not in made:
                     made[key] = answer
-                    if store is not None:
-                        store.release(key) if failed(answer) else store.keep([(key, *answer)])
+                    store.release(key) if failed(answer) else store.keep([(key, *answer)])
                     update(tokens=answer.output_tokens or 0)
 
             if len(requests):
@@ -112,7 +108,7 @@ def complete(
         others = [make_unclaimed(rows[missing[rows]]) for rows in batches if missing[rows].any()]
         awaited = np.concatenate([*others, np.array([], int)])
         # Requests of other processes come last: by then most of them are answered.
-        while store is not None and len(awaited):
+        while len(awaited):
             head = awaited[:batch]
             answered = store.get(index[head])
             update(len(answered))

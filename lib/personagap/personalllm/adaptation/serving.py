@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from itertools import count, cycle, product
+from itertools import cycle, product
 
 import numpy as np
 import pandas as pd
@@ -98,16 +98,11 @@ def _requests(
         yield template, reader(lm, template), cells, prompts
 
 
-def _keys(lm: Model, prompts: list, choices: list, stored: bool = True) -> list:
+def _keys(lm: Model, prompts: list, choices: list) -> list[str]:
     """Return the key in the store for the choice of each chat; ``choices`` are those of each user,
     and ``prompts`` go through the users in turn.
-
-    Without a store the key is a running number, equal for equal requests.
     """
-    # The simulated selector needs no store, and answers faster than its prompts could be hashed.
-    number = count()
-    stable = partial(digest, "choose", lm.id, lm.revision)
-    key = cache(stable if stored else lambda *_: next(number))
+    key = cache(partial(digest, "choose", lm.id, lm.revision))
     return [key(lm.render(chat), tuple(row)) for chat, row in zip(prompts, cycle(choices))]
 
 
@@ -147,14 +142,16 @@ def by_selection(study: Study, store: ResponseStore | None) -> Callable:
 
     Per byte, like ``acc_norm`` of lm-evaluation-harness, because a sum over tokens favours the
     shortest response and a mean per token depends on the tokenizer. ``store`` keeps likelihoods, so
-    that an interrupted run resumes.
+    that an interrupted run resumes; None keeps nothing.
     """
     choices, rewards = study.responses[study.target].tolist(), study.stored()
     size = np.array([[len(text.encode()) for text in row] for row in choices])
 
-    def respond(lm: Model, prompts: list) -> np.ndarray:
+    def log_likelihoods(lm: Model, prompts: list) -> list:
         user = np.arange(len(prompts)) % len(choices)
-        keys = _keys(lm, prompts, choices, stored=store is not None)
+        if store is None:
+            return lm.choose(prompts, [choices[i] for i in user])
+        keys = _keys(lm, prompts, choices)
 
         def make(rows: np.ndarray, keep: Callable) -> None:
             def keep_likelihoods(i: int, sums: np.ndarray) -> None:
@@ -164,7 +161,12 @@ def by_selection(study: Study, store: ResponseStore | None) -> Callable:
             lm.choose([prompts[row] for row in rows], options, keep=keep_likelihoods)
 
         sums = complete(store, keys, make, title=f"asking {lm.id}")["text"].map(json.loads)
-        return rewards[user, (np.stack(sums[keys]) / size[user]).argmax(axis=1)]
+        return sums[keys].tolist()
+
+    def respond(lm: Model, prompts: list) -> np.ndarray:
+        user = np.arange(len(prompts)) % len(choices)
+        per_byte = np.array(log_likelihoods(lm, prompts)) / size[user]
+        return rewards[user, per_byte.argmax(axis=1)]
 
     return respond
 
