@@ -19,7 +19,7 @@ from notebook_helpers import COMMAND, HANGS_ONCE, has_exited, wait_for, write_no
 from personagap.cli import _print_plan, main
 from personagap.errors import UserError
 from personagap.paths import FIGURES, NOTEBOOKS, ROOT
-from personagap.runs import batch, execute, inputs
+from personagap.runs import batch, cluster, execute, inputs
 from personagap.runs.costs import cost
 from personagap.runs.request import Request
 
@@ -411,7 +411,7 @@ def test_unreachable_scheduler_is_one_error_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no Dask scheduler at nonsense://x"):
         list(batch.run_on_dask([], "nonsense://x", 1, False))
     # For example the port of a dashboard or a model server.
-    monkeypatch.setattr(batch, "SCHEDULER_TIMEOUT", 1)
+    monkeypatch.setattr(cluster, "SCHEDULER_TIMEOUT", 1)
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"tcp://127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(UserError, match=f"no Dask scheduler at {address}"):

@@ -1,10 +1,7 @@
 """Batches: grids of runs, and their execution on this machine or on a Dask cluster."""
 
-import asyncio
-import contextlib
 import functools
 import itertools
-import logging
 import math
 import os
 import time
@@ -18,7 +15,7 @@ import yaml
 
 from personagap.errors import UserError, first_line
 from personagap.paths import find_notebook, regular_file
-from personagap.runs import execute, system
+from personagap.runs import cluster, execute, system
 from personagap.runs.folder import runs
 from personagap.runs.request import Request
 from personagap.runs.values import StrictYaml, label_changes, limit_size
@@ -29,8 +26,6 @@ OPTIONS = ("parameters", "grid", "kernel")
 COST = ["generations", "tokens", "detectable", "seconds", "pace"]
 #: Seconds between checks whether a cluster has workers.
 POLL_SECONDS = 30
-#: Seconds within which a scheduler must answer.
-SCHEDULER_TIMEOUT = 10
 
 
 def read(file: Path, figures: Path) -> list[Request]:
@@ -205,31 +200,11 @@ def run_on_dask(
     runs, which resume when they are requested again.
     """
     try:
-        from dask.distributed import CancelledError, Client, LocalCluster, wait
-        from distributed.comm import connect
+        from dask.distributed import CancelledError, wait
     except ModuleNotFoundError:
         raise UserError('Dask is not installed: pip install "personagap[dask]"') from None
     options = {"force": force, "threads": _threads(jobs) if address == "local" else None}
-    with contextlib.ExitStack() as stack:
-        # Errors are reported in one line here, instead of in Dask's long logs.
-        logging.disable()
-        stack.callback(logging.disable, logging.NOTSET)
-        try:
-            if address == "local":
-                size = {"n_workers": jobs, "threads_per_worker": 1, "processes": True}
-                # Port 0 means any free port. Dask serves pages even without a dashboard, and would
-                # warn if another cluster already used the default port.
-                scheduler = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
-                quiet = {"scheduler_kwargs": scheduler, "silence_logs": logging.CRITICAL}
-                cluster = LocalCluster(**size, **quiet)
-                client = stack.enter_context(Client(stack.enter_context(cluster)))
-            else:
-                # Dask's own timeout does not apply to servers of another kind, such as dashboards.
-                connection = connect(address, timeout=SCHEDULER_TIMEOUT)
-                asyncio.run(asyncio.wait_for(connection, SCHEDULER_TIMEOUT + 5)).abort()
-                client = stack.enter_context(Client(address, timeout=SCHEDULER_TIMEOUT))
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"no Dask scheduler at {address}: {first_line(error)}") from None
+    with cluster.connected(address, jobs) as client:
         waiting = list(requests)
         active: dict = {}  # future → request
         while waiting or active:
