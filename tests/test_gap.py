@@ -16,6 +16,7 @@ from personagap import gap
 from personagap.errors import UserError
 from personagap.gap.resampling import resample
 from personagap.gap.simulate import in_long_form
+from personagap.limits import cluster_correction
 from personagap.results import COLUMNS, wide
 from personagap.validation.uneven_raters import few_prompts, rotating
 
@@ -138,6 +139,29 @@ def test_one_way_bootstrap_error_equals_the_cluster_robust_one(rng):
     total = drawn.totals(np.stack([effect, np.ones(200)], axis=1))
     error = drawn.standard_error(total[:, 0] / total[:, 1])
     assert error == pytest.approx(effect.reshape(50, 4).mean(axis=1).std() / 50**0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("sizes", [[5, 5, 5, 5], [40, 4, 4, 4], [30, 20, 10]])
+def test_correction_of_unequal_clusters_makes_the_variance_unbiased(sizes):
+    """The expectation of a quadratic form in independent cluster means is its trace."""
+    share = np.array(sizes) / np.sum(sizes)
+    # Row c maps the means of clusters to the residual of cluster c, weighted as in the mean.
+    residual = share[:, None] * (np.eye(len(share)) - share)
+    expected = np.trace(residual @ residual.T)
+    assert cluster_correction(np.array(sizes)) * expected == pytest.approx((share**2).sum())
+
+
+@pytest.mark.parametrize("coefficient", [gap.mean_agreement, gap.reliability])
+def test_units_without_a_pair_of_ratings_do_not_shorten_the_interval_of_agreement(rng, coefficient):
+    ratings = few_prompts(rng, other="human_1")
+    ratings["label"] = (ratings["label"] > 3).astype(int)
+    row, alone = (
+        coefficient(table, cluster="prompt").iloc[-1]
+        for table in (ratings, ratings[ratings["prompt"] < 5])
+    )
+    assert row["estimate"] == pytest.approx(alone["estimate"])
+    # The number of resampled prompts that the person judged varies, too.
+    assert 0.95 < (row["ci_high"] - row["ci_low"]) / (alone["ci_high"] - alone["ci_low"]) < 1.3
 
 
 def test_interval_of_few_clusters_uses_student_t(rng):

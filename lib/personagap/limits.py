@@ -56,20 +56,50 @@ def satterthwaite(variance: float, *parts: tuple[float, float]) -> float:
     return float(variance**2 / spread) if spread else np.inf
 
 
-def cluster_df(sizes: np.ndarray) -> float:
+def effective_clusters(sizes: np.ndarray) -> Any:
+    """Number of equal clusters with the same information as clusters of these sizes, (Σ n)² / Σ n².
+
+    ``sizes`` are (n_clusters,), or (n_clusters, m) for m statistics. It is 0 without any unit.
+    """
+    total, squares = sizes.sum(axis=0, dtype=float) ** 2, (sizes**2).sum(axis=0)
+    return np.divide(total, squares, out=np.zeros_like(total), where=squares > 0)[()]
+
+
+def cluster_df(sizes: np.ndarray) -> Any:
     """Degrees of freedom of a variance between clusters of these sizes, at least 1.
 
-    One less than the effective number of clusters, (Σ n)² / Σ n², the number of equal clusters with
-    the same information. A cluster that holds half of all units has an error of which the others
-    carry little information (Carter, Schnepel & Steigerwald 2017, Review of Economics and
-    Statistics 99, 698–709).
+    One less than `effective_clusters`. A cluster that holds half of all units has an error of which
+    the others carry little information (Carter, Schnepel & Steigerwald 2017, Review of Economics
+    and Statistics 99, 698–709).
 
     Examples
     --------
-    >>> cluster_df(np.array([5, 5, 5, 5])), cluster_df(np.array([6, 2, 2, 2]))
-    (3.0, 2.0)
+    >>> print(cluster_df(np.array([5, 5, 5, 5])), cluster_df(np.array([6, 2, 2, 2])))
+    3.0 2.0
     """
-    return max(float(sizes.sum() ** 2 / (sizes**2).sum()) - 1, 1.0)
+    return np.maximum(effective_clusters(sizes) - 1, 1.0)
+
+
+def cluster_correction(sizes: np.ndarray) -> Any:
+    """Factor that makes the squared residuals of clusters of these sizes an unbiased variance.
+
+    The residual of a cluster with the share w of all units is its deviation from a mean that
+    contains it. Where the means of clusters vary equally, the expected sum of squares is
+    Σ w² (1 − 2 w + Σ w²) in units of their variance, not Σ w² (Bell & McCaffrey 2002, Survey
+    Methodology 28, 169–181). For G equal clusters the factor is the usual G / (G − 1).
+
+    Examples
+    --------
+    >>> sizes = np.array([[5, 5, 5], [6, 2, 2]]).T
+    >>> cluster_correction(sizes).round(2)
+    array([1.5 , 2.59])
+    """
+    w = sizes / np.maximum(sizes.sum(axis=0), 1e-300)
+    squares = (w**2).sum(axis=0)
+    expected = (w**2 * (1 - 2 * w + squares)).sum(axis=0)
+    # A single cluster has no residual, and counts as two.
+    factor = np.full(np.shape(squares), 2.0)
+    return np.divide(squares, expected, out=factor, where=expected > 1e-12)[()]
 
 
 def with_pseudo_clusters(

@@ -55,9 +55,9 @@ def _label_codes(wide: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 def _pairwise_kappa(
     judgments: pd.DataFrame, gold: str, weights: str | None, **how: Unpack[How]
-) -> tuple[pd.DataFrame, np.ndarray, Resampling]:
-    """Table ``rater_a rater_b pair n agreement`` of all pairs of raters, κ (resamples, n_pairs) of
-    each pair, and the resampling.
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, Resampling]:
+    """Table ``rater_a rater_b pair n agreement`` of pairs of raters, their κ (resamples, n_pairs)
+    and shared units (n_units, n_pairs), and the resampling.
     """
     wide = units(judgments)
     if wide.shape[1] < 2:
@@ -67,6 +67,8 @@ def _pairwise_kappa(
     one_of(["nominal", "linear", "quadratic"], "unknown weights", weights or "nominal")
     k, disagreement = len(labels), _disagreement(labels, weights or "nominal")
     boot, rows, kappas = resample(wide.index, **how), [], []
+    pairs = list(combinations(range(wide.shape[1]), 2))
+    shared = np.stack([(codes[:, a] >= 0) & (codes[:, b] >= 0) for a, b in pairs], axis=1)
     kind_of = kinds(judgments)
     # With a misspelt gold, the majority would pass for one of the people it summarizes (R8).
     one_of(kind_of | {MAJORITY: ""}, "no rater to be gold", gold)
@@ -78,17 +80,16 @@ def _pairwise_kappa(
     # The majority is a kind of its own, because it contains the humans (R8).
     kind_of |= {gold: "majority"}
     order = ["majority", *KINDS]
-    for a, b in combinations(range(wide.shape[1]), 2):
-        shared = (codes[:, a] >= 0) & (codes[:, b] >= 0)
+    for (a, b), both in zip(pairs, shared.T, strict=True):
         # A unit counts in one of K × K cells, so weighted sums give the tables of all resamples.
-        one_hot = np.eye(k * k)[np.where(shared, codes[:, a] * k + codes[:, b], 0)]
-        kappas.append(_kappa(boot.totals(one_hot, shared).reshape(-1, k, k), disagreement))
+        one_hot = np.eye(k * k)[np.where(both, codes[:, a] * k + codes[:, b], 0)]
+        kappas.append(_kappa(boot.totals(one_hot, both).reshape(-1, k, k), disagreement))
         raters = wide.columns[[a, b]]
         pair = "–".join(sorted((kind_of[rater] for rater in raters), key=order.index))
-        same_label = np.mean(codes[shared, a] == codes[shared, b]) if shared.any() else np.nan
-        rows.append((*raters, pair, shared.sum(), same_label, boot.clusters(shared)))
-    columns = ["rater_a", "rater_b", "pair", "n", "agreement", "clusters"]
-    return pd.DataFrame(rows, columns=columns), np.stack(kappas, axis=1), boot
+        same_label = np.mean(codes[both, a] == codes[both, b]) if both.any() else np.nan
+        rows.append((*raters, pair, both.sum(), same_label))
+    table = pd.DataFrame(rows, columns=["rater_a", "rater_b", "pair", "n", "agreement"])
+    return table, np.stack(kappas, axis=1), shared, boot
 
 
 def agreement(
@@ -122,11 +123,10 @@ def agreement(
       rater_a rater_b  estimate   n  agreement
     0       A       B       0.4  50        0.7
     """
-    pairs, kappas, boot = _pairwise_kappa(judgments, gold, weights, **how)
+    pairs, kappas, shared, boot = _pairwise_kappa(judgments, gold, weights, **how)
     constant = np.where(np.isnan(kappas[0]), "both gave one and the same label throughout", "")
     note = np.where(pairs["n"] == 0, "no item judged by both", constant)
-    row = boot.row(kappas, -1, 1, pairs.pop("clusters"), share=False)
-    table = pairs.assign(**row, note=note)
+    table = pairs.assign(**boot.row(kappas, -1, 1, shared), note=note)
     return result(table, ["rater_a", "rater_b", "pair"], metric="kappa", method=boot.method)
 
 
@@ -149,13 +149,15 @@ def mean_agreement(
     0  majority–model  kappa      0.26    0.20     0.32
     1     model–model  kappa      0.11    0.03     0.19
     """
-    pairs, kappas, boot = _pairwise_kappa(judgments, gold, weights, **how)
-    rows = []
+    pairs, kappas, shared, boot = _pairwise_kappa(judgments, gold, weights, **how)
+    # Each κ has the same weight, so a unit has that of the pairs that share it.
+    of_units, rows = shared / np.maximum(shared.sum(axis=0), 1), []
     for pair, places in pairs.groupby("pair").indices.items():
         # The same pairs in every resample, or the mean would vary with the pairs left out.
         defined = places[~np.isnan(kappas[0, places])]
-        means = kappas[:, defined if len(defined) else places].mean(axis=1)
-        rows.append({"pair": pair, "n": len(defined), **boot.row(means, -1, 1)})
+        n, used = len(defined), defined if len(defined) else places
+        row = boot.row(kappas[:, used].mean(axis=1), -1, 1, of_units[:, used].sum(axis=1))
+        rows.append({"pair": pair, "n": n, **row})
     return result(rows, ["pair"], metric="kappa", method=boot.method)
 
 
@@ -189,13 +191,10 @@ def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
     wide = binary(wide, [*wide]).dropna()
     labels, n_raters = wide.to_numpy(), wide.shape[1]
     if n_raters < 3 or n_raters % 2 == 0 or not len(wide):
-        raise UserError(
-            "majority_bias needs an odd number of raters, three or more, on shared items: "
-            f"there are {n_raters}"
-        )
+        needed = "an odd number of raters, three or more, on shared items"
+        raise UserError(f"majority_bias needs {needed}: there are {n_raters}")
     # Every pattern of labels with its probability under independence gives the exact bias.
-    rates = labels.mean(axis=0)
-    patterns = np.array(list(product([0, 1], repeat=n_raters)))
+    rates, patterns = labels.mean(axis=0), np.array([*product([0, 1], repeat=n_raters)])
     chance = np.prod(np.where(patterns == 1, rates, 1 - rates), axis=1)
     rows = []
     for j, rater in enumerate(wide.columns):
@@ -208,8 +207,7 @@ def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
             "κ with the others": _binary_kappa(labels[:, j], majority_of_others),
         }
         rows += [{"rater": rater, "metric": name, "estimate": kappas[name]} for name in kappas]
-    # Without intervals: the bias is a property of the definition, not of these data.
-    return result(rows, ["rater"], n=len(wide))
+    return result(rows, ["rater"], n=len(wide))  # Without intervals: it follows by definition.
 
 
 def _binary_kappa(x: np.ndarray, y: np.ndarray, weight: np.ndarray | float = 1.0) -> float:
@@ -259,12 +257,13 @@ def reliability(
     # The chance term of Fleiss' κ assumes that all units have the same number of ratings.
     n_ratings = int(np.bincount(rated[several].astype(int)).argmax())
     boot = resample(wide.index, **how)
-    alpha = _alpha(counts, several, boot, measurement, labels)
-    coefficients = [
-        ("Fleiss κ", (rated == n_ratings).sum(), _fleiss(counts, rated == n_ratings, boot)),
-        (f"Krippendorff α ({measurement})", several.sum(), alpha),
+    often, alpha = rated == n_ratings, _alpha(counts, several, boot, measurement, labels)
+    rows = [
+        {"metric": "Fleiss κ", "n": often.sum()}
+        | boot.row(_fleiss(counts, often, boot), -1, 1, often),
+        {"metric": f"Krippendorff α ({measurement})", "n": several.sum()}
+        | boot.row(alpha, -1, 1, several),
     ]
-    rows = [{"metric": name, "n": n, **boot.row(values, -1, 1)} for name, n, values in coefficients]
     return result(rows, [], method=boot.method, n_raters=wide.shape[1])
 
 

@@ -61,9 +61,9 @@ def prediction_powered_mean(
                 estimator  metric  estimate  ci_low  ci_high
     0        people alone    mean      3.06    2.65     3.47
     1         judge alone    mean      3.32    2.90     3.73
-    2  prediction-powered    mean      3.03    2.65     3.41
+    2  prediction-powered    mean      3.03    2.65     3.42
     3  prediction-powered  lambda      0.49     NaN      NaN
-    4  prediction-powered    gain      1.19     NaN      NaN
+    4  prediction-powered    gain      1.18     NaN      NaN
     """
     wide, kind_of = units(judgments), kinds(judgments)
     people = [gold] if gold else [name for name in wide if kind_of[name] == "human"]
@@ -116,7 +116,7 @@ def _limits(
 ) -> tuple[float, float, float]:
     """Confidence limits of a mean over the units ``used``, and their width before clipping."""
     clusters = boot.clusters(used)
-    error = float(boot.standard_error(values, clusters))
+    error = float(boot.standard_error(values, used))
     error = error if error > TINY else with_pseudo_clusters(0.0, 0.0, clusters)[1]
     # Clipped last, because the gain compares widths that the bounds of the scale do not cut.
     limits = student(values[0], error, boot.df(used), boot.level)

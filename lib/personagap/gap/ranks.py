@@ -114,7 +114,7 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
     mean_rho = (np.nan_to_num(values) * weights).sum(axis=0) / np.maximum(weights.sum(axis=0), 1)
     # Spearman–Brown is not defined for people who do not correlate positively.
     mean_rho = np.where(mean_rho > 0, mean_rho, np.nan)
-    rows = []
+    several, rows = (wide[humans].notna().sum(axis=1) > 1).to_numpy(), []
     for rater in [*models, *humans]:
         # A person is compared with the others only: the mean of all includes that person (R8).
         others = wide[[human for human in humans if human != rater]]
@@ -130,11 +130,11 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
             note = "ρ undefined"
         kind = "human" if rater in humans else "model"
         row = {"rater": rater, "rater_kind": kind, "n": len(ratings), "note": note}
-        judged = boot.clusters(np.isfinite(labels[rater]) & others.notna().any(axis=1).to_numpy())
-        rows.append({**row, "metric": "spearman", **boot.row(rho, -1, 1, judged, share=False)})
-        rows.append({**row, "metric": "ceiling", **boot.row(ceiling, 0, 1)})
+        judged = np.isfinite(labels[rater]) & others.notna().any(axis=1).to_numpy()
+        rows.append({**row, "metric": "spearman", **boot.row(rho, -1, 1, judged)})
+        rows.append({**row, "metric": "ceiling", **boot.row(ceiling, 0, 1, several)})
         # Without bounds, because cutting at 1 would bias values that exceed it by chance.
-        limits = boot.row(disattenuated, clusters=judged, share=False)
+        limits = boot.row(disattenuated, where=min(judged, several, key=boot.df))
         rows.append({**row, "metric": "disattenuated", **limits})
     return result(rows, ["rater", "rater_kind"], method=boot.method)
 

@@ -94,7 +94,7 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     >>> table = mention_bias(simulate_ratings(mention=-0.4), n_bootstrap=200)
     >>> table[["rater", "metric", "estimate", "ci_low", "ci_high"]].round(2)
        rater        metric  estimate  ci_low  ci_high
-    0  human  mention bias     -0.15   -0.49     0.19
+    0  human  mention bias     -0.15   -0.49     0.20
     1  judge  mention bias     -0.38   -0.76    -0.00
     2  judge        excess     -0.23   -0.65     0.19
     """
@@ -115,13 +115,14 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
                 f"{rater!r} needs ratings both of responses with a mention and of ones without"
             )
         effect = _mention_effect(boot, x, mention)
-        row = {"rater": rater, "n": (named | unnamed).sum(), "n_mention": named.sum()}
+        rated = named | unnamed
+        row = {"rater": rater, "n": rated.sum(), "n_mention": named.sum()}
         if rater == "human":
             human_effect = effect
             rows.append({**row, "metric": "mention bias", **boot.tested(effect, *raters)})
             continue
         # A model is a fixed factor; the people it is compared with are a random one.
-        rows.append({**row, "metric": "mention bias", **boot.tested(effect)})
+        rows.append({**row, "metric": "mention bias", **boot.tested(effect, where=rated)})
         rows.append({**row, "metric": "excess", **boot.tested(effect - human_effect, *raters)})
     constants = {"unit": "rating", "method": _describe_method(boot, humans)}
     return corrected(result(rows, ["rater"], **constants), ["metric"])

@@ -20,6 +20,8 @@ LOWEST = np.array([-1.0 if name == "kappa" else 0.0 for name in METRICS])
 HIGHEST = np.array([np.inf if name == "over_selection" else 1.0 for name in METRICS])
 #: Units other than "share": κ, F1 and AUPRC have none.
 UNITS = {"over_selection": "ratio", **dict.fromkeys(("f1", "kappa", "auprc"), "")}
+#: Whether a metric is a share, or as F1 lies between two.
+SHARES = np.array([name not in ("kappa", "auprc", "over_selection") for name in METRICS])
 
 
 def confusion_metrics(
@@ -75,15 +77,13 @@ def observed_metrics(
     return confusion_metrics(*boot.totals(outcomes, where).T)
 
 
-def _clusters_of_metrics(x: np.ndarray, y: np.ndarray, boot: Resampling) -> np.ndarray:
-    """Number of clusters each of ``METRICS`` is based on; NaN for metrics that are no shares."""
-    # Clusters of the units in the denominator, e.g. for precision those called yes. For a judge who
-    # never says yes there are none, which is as uninformative as one cluster.
+def _units_of_metrics(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Units (n_units, n_metrics) that each of ``METRICS`` of labels ``x`` is based on: those in the
+    denominator of a share, e.g. for precision those called yes.
+    """
     judged = ~np.isnan(x)
     base = {"precision": x == 1, "recall": judged & (y == 1), "f1": judged & ((x == 1) | (y == 1))}
-    base |= dict.fromkeys(["prevalence", "yes_rate", "accuracy"], judged)
-    clusters = {name: max(boot.clusters(where), 1) for name, where in base.items()}
-    return np.array([clusters.get(name, np.nan) for name in METRICS])
+    return np.stack([base.get(name, judged) for name in METRICS], axis=1)
 
 
 def _metric_matrix(metrics: dict[str, np.ndarray]) -> np.ndarray:
@@ -153,18 +153,22 @@ def relevance_metrics(
         if n == 0:
             raise UserError(f"rater {rater!r} shares no item with {gold!r}: leave the rater out")
         x = wide[rater].to_numpy()
-        values, clusters = _metric_values(x, y, boot), _clusters_of_metrics(x, y, boot)
-        rows.append((rater, kind_of[rater], n, values, clusters))
+        limits = boot.row(
+            _metric_values(x, y, boot), LOWEST, HIGHEST, _units_of_metrics(x, y), SHARES
+        )
+        rows.append((rater, kind_of[rater], n, limits))
     # The expected outcomes of the baselines follow from the base rate p of each resample. Drawing
-    # labels would add noise. Their shares of 0 or 1 are so by definition (0 clusters).
+    # labels would add noise. What does not vary is so by definition.
     p, q = boot.ratio(y), boot.ratio(1 - y)
     select_all, chance = (p, q, 0 * p, 0 * q), (p * p, p * q, q * p, q * q)
     for name, outcomes in (("select_all", select_all), ("prevalence", chance)):
-        rows.append((name, "baseline", len(y), _metric_matrix(confusion_metrics(*outcomes)), 0))
+        values = _metric_matrix(confusion_metrics(*outcomes))
+        limits = boot.row(values, LOWEST, HIGHEST, by_definition=True)
+        rows.append((name, "baseline", len(y), limits))
     tables = []
-    for rater, kind, n, values, clusters in rows:
-        columns = _metric_columns(boot.row(values, LOWEST, HIGHEST, clusters))
-        tables.append(pd.DataFrame({"rater": rater, "rater_kind": kind, "n": n} | columns))
+    for rater, kind, n, limits in rows:
+        of_rater = {"rater": rater, "rater_kind": kind, "n": n}
+        tables.append(pd.DataFrame(of_rater | _metric_columns(limits)))
     return result(pd.concat(tables), ["rater", "rater_kind"], method=boot.method)
 
 

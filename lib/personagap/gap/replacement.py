@@ -68,7 +68,7 @@ def alternative_annotator_test(
     >>> table[["annotator", "metric", "estimate", "p_adjusted"]].round(3).iloc[1::2]
       annotator                      metric  estimate  p_adjusted
     1   human_0                   advantage     0.202       0.007
-    3   human_1                   advantage     0.167       0.019
+    3   human_1                   advantage     0.167       0.020
     5   human_2                   advantage     0.286       0.005
     7       all  mean advantage probability     0.609         NaN
     """
@@ -98,7 +98,7 @@ def alternative_annotator_test(
                 )
             key = {"rater": model, "annotator": name, "n": int(usable.sum())}
             share = boot.ratio(model_wins, where=usable)
-            limits = boot.row(share, 0, 1, boot.clusters(usable))
+            limits = boot.row(share, 0, 1, usable, share=True)
             rows.append(key | {"metric": "advantage probability", **limits})
             tests.append(key | _advantage_row(model_wins - person_wins, usable, boot, epsilon))
             rows.append(tests[-1])

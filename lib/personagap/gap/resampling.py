@@ -2,14 +2,14 @@
 
 Units (prompt × user × attribute) are not independent: a prompt recurs across users and a user
 across prompts. The cluster bootstrap draws whole clusters with replacement. Its variance V,
-multiplied by G / (G − 1) for G clusters to undo the bootstrap's downward bias, gives the interval
-estimate ± t √V with G − 1 degrees of freedom, where G is the effective number of clusters
-(`limits.cluster_df`). Where two factors cross, V = V_prompt + V_user − V_prompt×user, each from its
-own bootstrap, and G − 1 is that of the smaller factor (Cameron, Gelbach & Miller 2011, Journal of
-Business & Economic Statistics 29, 238–249). On simulated judgments of this design (21 prompts × 40
-users, similar to the real data) the interval covers in 95–96 %; clustering by prompt alone covers
-in 90–93 % (``personagap.validation.gap``). The pigeonhole bootstrap (Owen 2007), which multiplies
-the two multiplicities, covered in 97–100 % of a similar simulation: needlessly wide.
+multiplied by G / (G − 1) for G equal clusters to undo the bootstrap's downward bias
+(`limits.cluster_correction`), gives the interval estimate ± t √V with G − 1 degrees of freedom, G
+being the effective number of clusters (`limits.cluster_df`). Where two factors cross,
+V = V_prompt + V_user − V_prompt×user, each from its own bootstrap, and G − 1 is that of the smaller
+factor (Cameron, Gelbach & Miller 2011, Journal of Business & Economic Statistics 29, 238–249). On
+simulated judgments of this design (21 prompts × 40 users, similar to the real data) the interval
+covers in 95–96 %; clustering by prompt alone covers in 90–93 % (``personagap.validation.gap``), and
+the pigeonhole bootstrap (Owen 2007) in 97–100 %: needlessly wide.
 
 A statistic that is the same in every cluster has V = 0, but it is not certain. Shares of 0 or 1 get
 Wilson's interval at the number of clusters: G independent clusters are all at 1 with a probability
@@ -20,8 +20,8 @@ in all of 150 simulations; without it coverage is 15–65 %. Means of paired dif
 two pseudo-clusters (`limits.with_pseudo_clusters`), as does any other statistic that is the same in
 every cluster: one in its favour and one against it, of the size of the statistic, or of a step of 1
 where it is 0. Four clusters at +1 are then not significant but six are, as in the sign test; and
-two judges that never differed in the sample are not taken to be identical. A statistic of some of
-the clusters only, such as one of a person who judged five of 40 prompts, has their number.
+two judges that never differed in the sample are not taken to be identical. All of this counts the
+clusters of the units that a statistic is based on, such as those of who judged five of 40 prompts.
 """
 
 import functools
@@ -34,6 +34,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from personagap.errors import UserError, at_least, shares
+from personagap.limits import cluster_correction as correction
 from personagap.limits import cluster_df, satterthwaite, student, wilson, with_pseudo_clusters
 from personagap.results import factorized, generator
 
@@ -41,6 +42,9 @@ from personagap.results import factorized, generator
 MIN_RESAMPLES = 20
 #: Standard errors below this are 0 up to rounding.
 TINY = 1e-9
+#: Units that a statistic is based on, as a mask or weights: (n_units,), or (n_units, m) of m
+#: statistics; None: all.
+Where = ArrayLike | None
 
 
 class How(TypedDict, total=False):
@@ -85,17 +89,22 @@ class Resampling:
         """(k,) number of clusters of each block."""
         return self.codes.max(axis=1) + 1
 
-    def df(self, where: np.ndarray | slice = slice(None)) -> float:
+    def _sizes(self, where: Where) -> list[np.ndarray]:
+        """Units ``where`` in each cluster of each block: (size,), or (size, m) for m statistics."""
+        weight = np.ones(len(self.cell)) if where is None else np.asarray(where, dtype=float)
+        sizes = [np.zeros((size, *weight.shape[1:])) for size in self.sizes]
+        for size, code in zip(sizes, self.codes, strict=True):
+            np.add.at(size, code[self.cell], weight)
+        return sizes
+
+    def df(self, where: Where = None) -> Any:
         """Degrees of freedom of the standard error of a statistic of the units ``where``."""
         # With two crossed factors, those of the factor whose variance is estimated less precisely.
-        return min(cluster_df(np.bincount(code[self.cell[where]])) for code in self.codes)
+        return np.min([cluster_df(size) for size in self._sizes(where)], axis=0)
 
-    def clusters(self, where: np.ndarray | slice = slice(None)) -> int:
+    def clusters(self, where: Where = None) -> Any:
         """Number of clusters that contain the units ``where``, for the factor with fewer."""
-        return min(len(np.unique(code[self.cell[where]])) for code in self.codes)
-
-    def _used(self, clusters: ArrayLike) -> np.ndarray:
-        return np.where(np.nan_to_num(clusters) > 0, clusters, self.clusters())
+        return np.min([(size > 0).sum(axis=0) for size in self._sizes(where)], axis=0)
 
     def totals(self, values: np.ndarray, where: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Weighted sums (1 + k · n_bootstrap, m) of ``values`` (n_units, m) of units ``where``."""
@@ -111,20 +120,17 @@ class Resampling:
         top, bottom = self.totals(np.stack(np.broadcast_arrays(x, y), axis=1), where).T
         return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
 
-    def standard_error(self, values: np.ndarray, clusters: ArrayLike = np.nan) -> np.ndarray:
-        """Standard error of ``values`` (1 + k · n_bootstrap, …); ignores undefined resamples.
+    def standard_error(self, values: np.ndarray, where: Where = None) -> np.ndarray:
+        """Standard error of ``values`` (1 + k · n_bootstrap, …), statistics of the units ``where``.
 
-        ``clusters``: number of clusters they are based on; NaN or 0: all.
+        Undefined resamples are ignored.
         """
-        k, used = len(self.sizes), np.maximum(self._used(clusters), 2)
-        blocks = values[1:].reshape(k, -1, *values.shape[1:])
-        # Masked arrays take several times as long, and most statistics are always defined.
-        if not np.isfinite(blocks).all():
+        blocks = values[1:].reshape(len(self.sizes), -1, *values.shape[1:])
+        if not np.isfinite(blocks).all():  # Masked arrays take several times as long.
             blocks = np.ma.masked_invalid(blocks)
-        variance = (np.ma.filled(blocks.var(axis=1), np.nan).T * self.sizes / (self.sizes - 1)).T
-        # That correction is for all clusters, and should be for those used.
-        variance = variance * (used / (used - 1) * (1 - 1 / self.clusters()))
-        if k == 1:
+        corrections = np.stack([correction(size) for size in self._sizes(where)])
+        variance = (np.ma.filled(blocks.var(axis=1), np.nan).T * corrections.T).T
+        if len(variance) == 1:
             return np.sqrt(variance[0])
         # By chance the combined variance can fall below that of either factor.
         return np.sqrt(np.maximum(variance[:2].sum(axis=0) - variance[2], variance[:2].max(axis=0)))
@@ -134,43 +140,39 @@ class Resampling:
         values: np.ndarray,
         low: ArrayLike = -np.inf,
         high: ArrayLike = np.inf,
-        clusters: ArrayLike = np.nan,
-        share: bool = True,
+        where: Where = None,
+        share: ArrayLike = False,
+        by_definition: bool = False,
     ) -> np.ndarray:
         """Confidence limits (2, …) of a statistic with range [``low``, ``high``].
 
         Parameters
         ----------
-        clusters : number of clusters that the statistic is based on; NaN: all, and it is no share.
+        where : units that it is based on, e.g. those in the denominator of a share.
         share : whether it is a share, with Wilson's interval where it is 0 or 1 in all clusters, or
-            based on one. (A share that is constant at another value follows from a rule, such as
-            that of a retriever that takes five of each list; if by definition, ``clusters`` is 0.)
+            based on one (constant at another value it follows from a rule: five of each list).
+        by_definition : whether one that does not vary cannot vary.
         """
-        clusters = np.asarray(clusters, dtype=float)
-        centre, error = self._centre_and_error(values, np.isnan(clusters) | (not share), clusters)
-        df = np.clip(self._used(clusters) - 1, 1, self.df())
-        limits = student(centre, error, df, self.level, low, high)
-        extreme = np.isin(values[0], [0, 1]) | (clusters == 1)
-        constant = (error < TINY) & extreme & (clusters > 0) & share
+        share, varies = np.asarray(share), not by_definition
+        centre, error = self._centre_and_error(values, ~share & varies, where)
+        limits = student(centre, error, self.df(where), self.level, low, high)
+        clusters = np.maximum(self.clusters(where), 1)
+        constant = (error < TINY) & (np.isin(values[0], [0, 1]) | (clusters == 1)) & share
         if constant.any():
             at_clusters = wilson(values[0], np.where(constant, clusters, np.nan), self.level)
             limits = np.where(constant, at_clusters, limits)
         return limits
 
     def _centre_and_error(
-        self,
-        values: np.ndarray,
-        not_share: bool | np.ndarray = True,
-        clusters: ArrayLike = np.nan,
-        step: float = 1.0,
+        self, values: np.ndarray, pseudo: bool | np.ndarray, where: Where, step: float = 1.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Centre and standard error of the interval; a statistic that is ``not_share`` and does not
-        vary gets pseudo-clusters of its own size, or of a ``step`` where it is 0.
+        """Centre and standard error of the interval; a statistic that does not vary gets
+        ``pseudo``-clusters of its own size, or of a ``step`` where it is 0.
         """
-        error = self.standard_error(values, clusters)
-        constant, size = (error < TINY) & not_share, np.abs(values[0])
+        error = self.standard_error(values, where)
+        constant, size = (error < TINY) & pseudo, np.abs(values[0])
         size = np.where(size < TINY, step, size)
-        centre, pseudo_error = with_pseudo_clusters(values[0], 0.0, self._used(clusters), size)
+        centre, pseudo_error = with_pseudo_clusters(values[0], 0.0, self.clusters(where), size)
         return np.where(constant, centre, values[0]), np.where(constant, pseudo_error, error)
 
     def row(self, values: np.ndarray, *of: Any, **also: Any) -> dict[str, np.ndarray]:
@@ -179,18 +181,18 @@ class Resampling:
         return {"estimate": values[0], "ci_low": limits[0], "ci_high": limits[1]}
 
     def tested(
-        self, values: np.ndarray, *of_raters: np.ndarray, step: float = 1.0
+        self, values: np.ndarray, *of_raters: np.ndarray, where: Where = None, step: float = 1.0
     ) -> dict[str, np.ndarray]:
         """`row` of a difference, with the two-sided p-value of the t test that it is 0.
 
         Parameters
         ----------
         *of_raters : ``by_rater`` and ``judged`` of `over_raters`, to treat raters as random too.
+        where : units that it is based on, unless raters are given, who judged those.
         step : smallest difference that matters, used where the difference is 0 throughout.
         """
-        used: Any = of_raters[1].any(axis=1) if of_raters else slice(None)
-        df = self.df(used)
-        centre, error = self._centre_and_error(values, clusters=self.clusters(used), step=step)
+        where = of_raters[1].any(axis=1) if of_raters else where
+        df, (centre, error) = self.df(where), self._centre_and_error(values, True, where, step)
         if of_raters:
             rater_error, df = self.over_raters(values, *of_raters)
             # Pseudo-clusters are for statistics that vary neither over clusters nor over raters.
@@ -216,14 +218,11 @@ class Resampling:
         by_rater : (1 + k · n_bootstrap, n_raters) the statistic of each rater.
         judged : (n_units, n_raters) which rater judged which unit, as raters differ in weight.
         """
-        active, used = judged.any(axis=0), np.flatnonzero(judged.any(axis=1))
-        df, error = self.df(used), float(self.standard_error(values, self.clusters(used)))
+        active, used = judged.any(axis=0), judged.any(axis=1)
+        df, error = float(self.df(used)), float(self.standard_error(values, used))
         squared_error, n_raters = error**2, int(active.sum())
-        one_cluster_each = (
-            all(len(np.unique(code[self.cell[units]])) == 1 for units in judged.T[active])
-            for code in self.codes[:2]
-        )
-        if n_raters < 2 or any(one_cluster_each):
+        clusters_of_raters = [(size > 0).sum(axis=0) for size in self._sizes(judged[:, active])]
+        if n_raters < 2 or any((number == 1).all() for number in clusters_of_raters[:2]):
             return error, df
         deviation = by_rater[:, active] - np.nanmean(by_rater[:, active], axis=1, keepdims=True)
         squares = (deviation[0] ** 2).sum(), (self.standard_error(deviation) ** 2).sum()
@@ -254,8 +253,8 @@ def resample(
 
     Raises
     ------
-    UserError : the judgments lack the factor or have only one level of it; ``n_bootstrap`` is too
-        small, or ``level`` is not between 0 and 1.
+    UserError : no such factor, or only one level of it; ``n_bootstrap`` is too small, or ``level``
+        is not between 0 and 1.
     """
     at_least(MIN_RESAMPLES, n_bootstrap=n_bootstrap)
     shares(level=level)

@@ -125,7 +125,7 @@ def scored_metrics(
             "auprc_per_user": {"estimate": np.mean(by_list)},
             "best_f1": {"estimate": best_f1},
             "best_threshold": {"estimate": best_threshold},
-            "f1": boot.row(held_out, 0, 1, boot.clusters(predicted + y > 0)),
+            "f1": boot.row(held_out, 0, 1, predicted + y > 0, share=True),
         }
         rows += [{"rater": rater, "metric": name, **metrics[name]} for name in metrics]
     return result(rows, ["rater"], n=len(wide), method=boot.method)
@@ -193,5 +193,5 @@ def reliability_curve(
             in_bin = bins == number
             observed = boot.ratio(y, where=in_bin)
             row = {"rater": rater, "bin": number, "n": in_bin.sum(), "score": score[in_bin].mean()}
-            rows.append({**row, **boot.row(observed, 0, 1, boot.clusters(in_bin))})
+            rows.append({**row, **boot.row(observed, 0, 1, in_bin, share=True)})
     return result(rows, ["rater", "bin"], metric="observed", unit="share", method=boot.method)

@@ -152,6 +152,14 @@ def _latent_covers(rng: np.random.Generator) -> bool:
     return covers(_latent(erring(rng, prevalence)), _f1(0.3))
 
 
+def _latent_few_prompts_covers(rng: np.random.Generator) -> bool:
+    """Whether F1 is covered where one of the three people judged six of 42 prompts."""
+    judgments = erring(rng, rng.uniform(0.05, 0.55, 21)[np.arange(840) // 40])
+    judgments["prompt"] = judgments["item"] // 20
+    kept = (judgments["rater"] != "human_2") | (judgments["prompt"] < 6)
+    return covers(_latent(judgments[kept]), _f1(0.3))
+
+
 def _latent_reference() -> tuple:
     """Rates planted in a large sample; the Monte-Carlo error is about 0.01."""
     table = gap.latent_truth(erring(np.random.default_rng(0), 0.3, 40_000), n_bootstrap=20)
@@ -175,4 +183,7 @@ UNEVEN_PEOPLE = [
     Case("prediction_powered_mean", "a rate of 5 %, a fifth of 1,000 labelled", "covered",
          _powered_rate_covers),
     Case("latent_truth, F1", "the share of yes differs by prompt", "covered", _latent_covers),
+    # Before, the degrees of freedom were those of all prompts.
+    Case("latent_truth, F1", "one of three people on 6 of 42 prompts",
+         "covered, stated limit", _latent_few_prompts_covers, 0.81),
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Heterogeneous raters and users: varying severity, rotating pools, few users of a source."""
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -73,15 +74,15 @@ def _ceiling_covers(rng: np.random.Generator) -> bool:
     return covers(row, (3 * rho / (1 + 2 * rho)) ** 0.5)
 
 
-def few_prompts(rng: np.random.Generator, prompts: int = 5) -> pd.DataFrame:
-    """A person rates six responses to each of few prompts, a judge those to all 40; mean 3.
+def few_prompts(rng: np.random.Generator, prompts: int = 5, other: str = "judge") -> pd.DataFrame:
+    """A person rates six responses to each of few prompts, another rater those to all 40; mean 3.
 
     The ratings of a rater of the same prompt are correlated.
     """
     prompt = np.repeat(np.arange(40), 6)
     labels = {
         name: 3 + 0.6 * rng.normal(size=40)[prompt] + rng.normal(size=240)
-        for name in ("human_0", "judge")
+        for name in ("human_0", other)
     }
     labels["human_0"] = np.where(prompt < prompts, labels["human_0"], np.nan)
     design = pd.DataFrame({"prompt": prompt, "item": np.arange(240)})
@@ -93,10 +94,22 @@ def _few_prompts_false_alarm(rng: np.random.Generator) -> bool:
     return table["p_value"][0] <= 0.05
 
 
-def _few_prompts_kappa_covers(rng: np.random.Generator) -> bool:
-    ratings = few_prompts(rng)
+def _few_prompts_agreement_covers(rng: np.random.Generator, of: Callable) -> bool:
+    """Whether a coefficient of two people who answer independently covers 0."""
+    ratings = few_prompts(rng, other="human_1")
     ratings["label"] = (ratings["label"] > 3).astype(int)
-    return covers(gap.agreement(ratings, cluster="prompt", n_bootstrap=200).iloc[0], 0.0)
+    return covers(of(ratings, cluster="prompt", n_bootstrap=200).iloc[-1], 0.0)
+
+
+def _few_prompts_metric_covers(rng: np.random.Generator, metric: str, truth: float) -> bool:
+    """A judge answers for 5 of 40 prompts, independently of a majority that says yes as often."""
+    prompt = np.repeat(np.arange(40), 6)
+    yes = (0.8 * rng.normal(size=(2, 40))[:, prompt] + rng.normal(size=(2, 240)) > 0) * 1.0
+    labels = {"human_majority": yes[0], "judge": np.where(prompt < 5, yes[1], np.nan)}
+    design = pd.DataFrame({"prompt": prompt, "item": np.arange(240)})
+    judgments = in_long_form(design, **labels).dropna(subset="label")
+    table = gap.relevance_metrics(judgments, cluster="prompt", n_bootstrap=200)
+    return covers(table.query("rater == 'judge' and metric == @metric").iloc[0], truth)
 
 
 def _precision_covers(rng: np.random.Generator) -> bool:
@@ -110,7 +123,7 @@ def _precision_covers(rng: np.random.Generator) -> bool:
     return covers(table.query("rater == 'judge' and metric == 'precision'").iloc[0], 0.3)
 
 
-def _labelled_prompts_cover(rng: np.random.Generator) -> bool:
+def _labelled_prompts_cover(rng: np.random.Generator, row: int) -> bool:
     """People rate ten of 40 prompts, of 40 responses or four each; prompts vary."""
     prompt = np.repeat(np.arange(40), np.resize([40, *[4] * 4], 40))
     value = 0.7 * rng.normal(size=40)[prompt] + rng.normal(size=len(prompt))
@@ -119,7 +132,7 @@ def _labelled_prompts_cover(rng: np.random.Generator) -> bool:
     design = pd.DataFrame({"prompt": prompt, "item": np.arange(len(prompt))})
     ratings = in_long_form(design, **labels).dropna(subset="label")
     table = gap.prediction_powered_mean(ratings, "judge", cluster="prompt", n_bootstrap=200)
-    return covers(table.iloc[0], 0.0)
+    return covers(table.iloc[row], 0.0)
 
 
 def _inflation_case(sd: float, event: str, before: float) -> Case:
@@ -136,11 +149,22 @@ RATERS = [
     # Before, a statistic of few clusters had the degrees of freedom of all.
     Case("judge_inflation", "a person on 5 of 40 prompts", "false alarm",
          _few_prompts_false_alarm, 0.14),
-    Case("agreement", "a person on 5 of 40 prompts", "covered", _few_prompts_kappa_covers, 0.89),
+    *(Case(name, "a person on 5 of 40 prompts", "covered",
+           partial(_few_prompts_agreement_covers, of=of), before)
+      for name, of, before in (
+          ("agreement", gap.agreement, 0.89),
+          ("mean_agreement", gap.mean_agreement, 0.85),
+          ("reliability", gap.reliability, 0.86))),
+    *(Case(f"relevance_metrics: {metric}", "a judge on 5 of 40 prompts", "covered",
+           partial(_few_prompts_metric_covers, metric=metric, truth=truth), before)
+      for metric, truth, before in (("kappa", 0.0, 0.88), ("auprc", 0.5, 0.85))),
     Case("relevance_metrics: precision", "yes to 4 of 40 prompts", "covered",
          _precision_covers, 0.88),
     Case("prediction_powered_mean", "10 of 40 prompts rated, two hold most responses", "covered",
-         _labelled_prompts_cover, 0.89),
+         partial(_labelled_prompts_cover, row=0), 0.89),
+    # Before, residuals of the largest clusters were corrected as if all were equally large.
+    Case("prediction_powered_mean, judge alone", "eight of 40 prompts hold most responses",
+         "covered", partial(_labelled_prompts_cover, row=1), 0.92),
     # Before, severity was estimated from units with several ratings, of which there are none here.
     Case(
         "judge_inflation",

@@ -96,7 +96,7 @@ def representativeness(
     mean = np.divide(total, n, out=np.full_like(total, np.nan), where=n > 0)
     keys = [(name, *pair, distance) for name, pair, distance in product(names, groups, DISTANCES)]
     columns = ["model", "attribute", "group", "distance"]
-    row = drawn.row(mean, 0, 1, clusters=n[0], share=False)
+    row = drawn.row(mean, 0, 1, ~np.isnan(flat))
     table = pd.DataFrame(keys, columns=columns).assign(**row, n=n[0].astype(int))
     return result(table[table["n"] > 0], columns, metric="representativeness", method=drawn.method)
 
