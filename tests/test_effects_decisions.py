@@ -15,6 +15,7 @@ from personagap.effects.pooling import hierarchical
 from personagap.effects.sequential import _sequence
 from personagap.errors import UserError
 from personagap.results import COLUMNS
+from personagap.validation.cases import scores_of
 
 
 def test_equivalence_of_pb_is_dual_to_its_interval():
@@ -158,6 +159,20 @@ def test_item_variance_does_not_mask_small_differences_of_likelihoods():
     raw = table.query("metric == 'raw effect'")
     paired = stats.sem(x - x.mean(axis=0), axis=1) * stats.t.ppf(0.975, 79) * 100
     assert ((raw["ci_high"] - raw["ci_low"]) / 2).tolist() == pytest.approx(paired, rel=0.25)
+
+
+def test_raw_effects_of_clustered_items_have_the_errors_of_cluster_means():
+    """A t interval over the means of eight subjects; the number of their items says nothing."""
+    rng, subject = np.random.default_rng(0), np.repeat(np.arange(8), 12)
+    p = 0.5 + 0.1 * rng.normal(size=(12, 8)).clip(-3, 3)[:, subject]
+    x = (rng.random(p.shape) < p) * 1.0
+    table = effects.partial_pooling(scores_of(x, subject=subject), cluster="subject")
+    raw = table.query("metric == 'raw effect'")
+    means = (x - x.mean(axis=0)).reshape(12, 8, 12).mean(axis=2)
+    limits = stats.sem(means, axis=1) * stats.t.ppf(0.975, 7) * 100
+    half = ((raw["ci_high"] - raw["ci_low"]) / 2).to_numpy()
+    # Raw intervals share what identities have in common, hence the mean of squares.
+    assert np.mean(half**2) == pytest.approx(np.mean(limits**2), rel=0.1)
 
 
 def test_confidence_sequence_equals_the_betting_definition():

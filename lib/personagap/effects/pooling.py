@@ -10,7 +10,7 @@ from personagap.effects._table import POINTS, Cells, group_name, identity_cells
 from personagap.effects.paired import pseudo_difference
 from personagap.effects.resampling import Moments, collapse_clusters
 from personagap.errors import UserError
-from personagap.limits import student
+from personagap.limits import cluster_correction, cluster_df, student
 from personagap.results import generator, result
 
 _GRID_SIZE, _DRAWS = 30, 4000
@@ -125,21 +125,23 @@ def _posterior(table: Cells, categories: pd.Series) -> Posterior:
     by_item = x.mean(axis=1)
     k, n = by_item.shape
     # The difficulty of items carries no information on differences, and would dominate them.
-    deviation = by_item - by_item.mean(axis=0)
-    covariance = np.cov(deviation)
+    deviation, sizes = by_item - by_item.mean(axis=0), np.bincount(table.clusters)
+    covariance = np.cov(deviation, ddof=0) * cluster_correction(sizes)
     same = categories.to_numpy()[:, None] == categories.to_numpy()
     across, within = ~same, same & ~np.eye(k, dtype=bool)
     # The covariance across categories is due to centring. Within a category, any excess over it is
     # an error that its identities share.
     common = covariance[across if across.any() else within].mean()
     shared = covariance[within].mean() - common if within.any() and across.any() else 0.0
-    pseudo = np.array([pseudo_difference(row, 1 / table.runs.max(), binary) for row in deviation])
+    items = table.mean.mean(axis=1)
+    items = items - items.mean(axis=0)
+    pseudo = np.array([pseudo_difference(row, 1 / table.runs.max(), binary) for row in items])
     variance = np.diag(covariance) - common
     # Each identity is part of the mean that it deviates from.
     variance = (variance - 2 / k * variance.mean()) / (1 - 2 / k)
     # Two pseudo-items, as in `paired.clustered_mean`: where hardly any answers differ, the observed
-    # spread is too small.
-    variance = np.maximum(variance, 0) + 2 * pseudo**2 / n
+    # spread is too small. They are items also where the others come in clusters.
+    variance = np.maximum(variance, 0) + 2 * pseudo**2 * n / sizes.sum() ** 2
     # The shared part must be below each variance, or the matrix would not be positive definite.
     shared = np.clip(shared, 0, 0.95 * variance.min())
     error = (np.diag(variance - shared) + shared * same) / n
@@ -196,7 +198,7 @@ def _rows(
     # The posterior mean is exact; the mean of the draws would depend on the seed.
     expected = weights @ (posterior.weight @ posterior.mean)
     error = np.sqrt(np.einsum("mk,kl,ml->m", weights, posterior.error, weights))
-    limits = student(raw, error, n - 1, level)
+    limits = student(raw, error, cluster_df(np.bincount(table.clusters)), level)
     tails = [(1 - level) / 2, (1 + level) / 2]
     deviation, shrunken = by_item - by_item.mean(axis=0), np.quantile(drawn, tails, axis=1).T
     rows = []

@@ -143,6 +143,15 @@ def _likelihood_covers(rng: np.random.Generator) -> bool:
     return covers(row, effect[i] - effect.mean())
 
 
+def _subject_covers(rng: np.random.Generator) -> bool:
+    """Identity × subject interaction of 15 points, items of 14 subjects, two of which are large."""
+    subject = np.repeat(np.arange(14), [30] * 2 + [5] * 12)
+    interaction = 0.15 * rng.normal(size=(12, 14))[:, subject]
+    x = binary(rng, (rng.uniform(0.3, 0.7, 120) + interaction).clip(0, 1))
+    table = effects.partial_pooling(scores_of(x, subject=subject), cluster="subject")
+    return covers(table.query("metric == 'raw effect'").iloc[0], 0.0)
+
+
 def _eight_schools() -> tuple:
     """Posterior medians of Bayesian Data Analysis (3rd ed.), table 5.3: whole points, 200 draws."""
     y, se = np.array([28, 8, -3, 7, -1, 1, 18, 12.0]), np.array([15, 10, 16, 11, 9, 11, 10, 18.0])
@@ -209,6 +218,9 @@ UNEVEN_DECISIONS = [
     # Before, item difficulty and pseudo-items of a whole answer hid differences of a point.
     Case("partial_pooling, raw", "likelihoods, 0.1 points of identity beside 20 of item", "covered",
          _likelihood_covers),
+    # Before, pseudo-items were as large as clusters, and intervals twice as long as they should be.
+    Case("partial_pooling, cluster=", "identity × subject, two of 14 subjects hold half", "covered",
+         _subject_covers, 1.0),
     Case("watched_contrasts", "300 looks at five identities, few items unsure", "false alarm",
          _peeking_false_alarm),
     Case("watched_contrasts", "2 % of items flip, every look", "covered", _every_look_covers),
