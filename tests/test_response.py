@@ -178,6 +178,18 @@ def test_learned_reward_is_repeatable_and_generalises_to_new_users():
     assert np.corrcoef(leaking, own)[0, 1] > 0.8 > 0.3 > np.corrcoef(held_out, own)[0, 1]
 
 
+def test_learned_reward_without_a_signal_is_not_correlated():
+    """Users differ in how they rate. Predicting the mean of the other users gave r = −0.16."""
+    user, found = np.repeat(np.arange(20), 8), []
+    for rng in np.random.default_rng(0).spawn(6):
+        x = pd.DataFrame(rng.normal(size=(160, 14)))
+        y = 3 + 0.5 * rng.normal(size=20)[user] + 1.2 * rng.normal(size=160)
+        predicted = reward.nested_ridge(x, y, user.tolist())
+        assert predicted.mean() == pytest.approx(y.mean(), abs=0.2)
+        found.append(np.corrcoef(predicted, y)[0, 1])
+    assert abs(np.mean(found)) < 0.08
+
+
 def test_learned_reward_with_few_words_or_users():
     texts = {"prompt_text": "Cook?", "attribute": "bees", "generic": "", "personalized": "Honey."}
     x = reward.features(pd.DataFrame([texts, texts | {"attribute": "tea"}]))
