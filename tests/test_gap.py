@@ -771,6 +771,36 @@ def test_raters_with_one_user_each_add_no_variance_to_user_clusters(rng):
     assert several["ci_high"] == pytest.approx(single["ci_high"])
 
 
+def test_baselines_of_a_majority_that_always_says_yes_are_not_certain():
+    judgments = make_judgments({"human_majority": np.ones(40), "judge": np.arange(40) % 2})
+    found = by_rater(judgments, cluster="prompt")
+    assert found["prevalence_low"].tolist() == pytest.approx([10 / (10 + 3.84)] * 3, abs=1e-3)
+    # The rate of who says yes to everything is 1 by definition.
+    assert found.loc["select_all", "yes_rate_low"] == 1
+    assert found.loc["prevalence", "yes_rate_low"] < 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_judge_who_shares_no_item_with_people_has_no_correlation(rng):
+    labels = rng.normal(size=(3, 40))
+    labels[:2, 20:], labels[2, :20] = np.nan, np.nan
+    names = ["human_0", "human_1", "judge"]
+    table = gap.judge_correlation(make_judgments(dict(zip(names, labels, strict=True))))
+    assert by_metric(table, "spearman").loc["judge", ["n", "note"]].tolist() == [0, "ρ undefined"]
+
+
+def test_a_covariate_may_have_any_name():
+    ratings = gap.simulate_ratings().assign(people=lambda rows: rows["item"] % 7)
+    found, renamed = (
+        gap.rating_effects(table, [name], n_bootstrap=50)["estimate"]
+        for table, name in (
+            (ratings, "people"),
+            (ratings.rename(columns={"people": "length"}), "length"),
+        )
+    )
+    assert found.tolist() == renamed.tolist()
+
+
 def test_undefined_precision_has_a_wide_interval(rng):
     judgments = make_judgments(
         {"human_majority": (rng.random(40) < 0.4) * 1, "never": np.zeros(40)}

@@ -122,7 +122,7 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
         ratings = others.notna().to_numpy().sum(axis=1)[np.isfinite(labels[rater])]
         ratings = ratings[ratings > 0]
         # Harmonic, because the noise variance of a unit's mean is proportional to 1 / its ratings.
-        k = 1 / (1 / ratings).mean()
+        k = 1 / (1 / ratings).mean() if len(ratings) else np.nan
         ceiling = np.sqrt(k * mean_rho / (1 + (k - 1) * mean_rho))
         disattenuated = rho / ceiling
         note = "humans do not agree: no ceiling" if np.isnan(disattenuated[0]) else ""

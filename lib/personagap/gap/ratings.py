@@ -202,9 +202,10 @@ def rating_effects(
             "are held against"
         )
     people = judgments[~models].groupby(key)["label"].mean().rename("people")
+    # Joined to the key alone, as the judgments may have a column of that name.
+    level = judgments[key].join(people, on=key)["people"].where(models, 0)
     rater = judgments["rater"].astype(object).where(models, "human")
-    table = judgments.assign(rater=rater).join(people, on=key)
-    table["label"] = table["label"] - table["people"].where(models, 0)
+    table = judgments.assign(rater=rater, label=judgments["label"] - level)
     rows = []
     for rater, part in table.dropna(subset="label").groupby("rater", sort=False):
         used = [covariate for covariate in covariates if np.ptp(part[covariate]) > 0]

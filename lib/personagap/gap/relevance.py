@@ -158,12 +158,16 @@ def relevance_metrics(
         )
         rows.append((rater, kind_of[rater], n, limits))
     # The expected outcomes of the baselines follow from the base rate p of each resample. Drawing
-    # labels would add noise. What does not vary is so by definition.
+    # labels would add noise.
     p, q = boot.ratio(y), boot.ratio(1 - y)
     select_all, chance = (p, q, 0 * p, 0 * q), (p * p, p * q, q * p, q * q)
-    for name, outcomes in (("select_all", select_all), ("prevalence", chance)):
+    for name, outcomes, *constant in (
+        ("select_all", select_all, "yes_rate", "recall", "kappa"),
+        ("prevalence", chance, "kappa", "over_selection"),
+    ):
         values = _metric_matrix(confusion_metrics(*outcomes))
-        limits = boot.row(values, LOWEST, HIGHEST, by_definition=True)
+        by_definition = np.isin(METRICS, constant)
+        limits = boot.row(values, LOWEST, HIGHEST, share=SHARES, by_definition=by_definition)
         rows.append((name, "baseline", len(y), limits))
     tables = []
     for rater, kind, n, limits in rows:

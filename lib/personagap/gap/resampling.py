@@ -142,7 +142,7 @@ class Resampling:
         high: ArrayLike = np.inf,
         where: Where = None,
         share: ArrayLike = False,
-        by_definition: bool = False,
+        by_definition: ArrayLike = False,
     ) -> np.ndarray:
         """Confidence limits (2, …) of a statistic with range [``low``, ``high``].
 
@@ -153,11 +153,11 @@ class Resampling:
             based on one (constant at another value it follows from a rule: five of each list).
         by_definition : whether one that does not vary cannot vary.
         """
-        share, varies = np.asarray(share), not by_definition
+        share, varies = np.asarray(share), ~np.asarray(by_definition)
         centre, error = self._centre_and_error(values, ~share & varies, where)
         limits = student(centre, error, self.df(where), self.level, low, high)
         clusters = np.maximum(self.clusters(where), 1)
-        constant = (error < TINY) & (np.isin(values[0], [0, 1]) | (clusters == 1)) & share
+        constant = (error < TINY) & (np.isin(values[0], [0, 1]) | (clusters == 1)) & share & varies
         if constant.any():
             at_clusters = wilson(values[0], np.where(constant, clusters, np.nan), self.level)
             limits = np.where(constant, at_clusters, limits)
