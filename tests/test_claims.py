@@ -2,10 +2,12 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from personagap import claims, figures, published
+from personagap.figures import style
 
 
 @pytest.fixture(scope="module")
@@ -107,4 +109,21 @@ def test_figure_labels_every_claim():
     fig, ax = plt.subplots()
     figures.claims(table, ax, title="Re-Centering Humans")
     assert {label.get_text() for label in ax.get_yticklabels()} == set(table["claim"])
+    plt.close(fig)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_bars_end_where_intervals_end(upright):
+    """Also where the interval lies apart from its dot, and where it has no end."""
+    ends = {"ci_low": [0.5, 2.5, -np.inf], "ci_high": [1.5, 3.0, 3.5]}
+    table = pd.DataFrame({"estimate": [1.0, 2.0, 3.0], **ends})
+    fig, ax = plt.subplots()
+    style.errorbars(ax, table, range(3), upright=upright)
+    segments = [line for bars in ax.collections for line in bars.get_segments() if len(line)]
+    along = 1 if upright else 0
+    drawn = sorted(tuple(line[:, along]) for line in segments if not np.isnan(line).any())
+    assert drawn == [(0.5, 1.5), (2.5, 3.0), (3.0, 3.5)]
+    endless = ax.lines[-1].get_xydata()[:, along]
+    low, high = ax.get_ylim() if upright else ax.get_xlim()
+    assert endless[1] < low and (0 < low < 0.5 and 3.5 < high < 4)
     plt.close(fig)

@@ -8,6 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike
 
@@ -74,17 +75,44 @@ def errorbars(
 ) -> None:
     """Draw a dot with its interval for each row of a `results` table.
 
+    An interval need not hold its dot (a published PB and the true one); where an end is infinite,
+    it leaves the axes without a cap.
+
     Parameters
     ----------
     places : positions on the y axis, or on the x axis if ``upright``.
     **style : options of `Axes.errorbar`, which override the defaults.
     """
-    estimate = table["estimate"]
-    errors = error_sizes(estimate, table["ci_low"], table["ci_high"])
+    estimate, at = table["estimate"].to_numpy(float), np.asarray(places)
+    ends = table[["ci_low", "ci_high"]].to_numpy(float).T
     default: dict[str, Any] = {"fmt": "o", "ms": 7, "capsize": 3, "color": PALETTE["data"]}
     style = default | style
-    if upright:
-        ax.errorbar(places, estimate, yerr=errors, **style)
-    else:
-        ax.errorbar(estimate, places, xerr=errors, **style)
+    infinite = np.isinf(ends)
+    sizes = error_sizes(estimate, *np.where(infinite, estimate, ends))
+    outside = (estimate < ends[0]) | (estimate > ends[1])
+    # Not those that rounding errors put outside
+    outside &= ~np.isclose(estimate, ends).any(axis=0) & ~infinite.any(axis=0)
+    sizes[:, outside] = np.nan
+    _bars(ax, estimate, at, sizes, upright, style)
+    if outside.any():
+        middle, half = ends[:, outside].mean(axis=0), np.ptp(ends[:, outside], axis=0) / 2
+        bare = style | {"fmt": "none", "label": None}
+        _bars(ax, middle, at[outside], half, upright, bare)
+    colour = style.get("ecolor", style["color"])
+    width = style.get("elinewidth", mpl.rcParams["lines.linewidth"])
+    for end, row in np.argwhere(infinite):
+        # Far beyond any axes, whose limits an artist leaves as they are.
+        along, across = [estimate[row], np.copysign(1e9, ends[end, row])], [at[row]] * 2
+        x, y = (across, along) if upright else (along, across)
+        ax.add_artist(Line2D(x, y, color=colour, lw=width, zorder=2))
+    if not upright:
         ax.grid(axis="y", visible=False)
+
+
+def _bars(
+    ax: Axes, middle: np.ndarray, at: np.ndarray, sizes: np.ndarray, upright: bool, style: dict
+) -> None:
+    if upright:
+        ax.errorbar(at, middle, yerr=sizes, **style)
+    else:
+        ax.errorbar(middle, at, xerr=sizes, **style)
