@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from personagap import personas, verdicts
+from personagap.results import holm
 from personagap.safety_utility import checks
 
 
@@ -28,3 +30,21 @@ def test_judge_error_correction_applies_to_judged_tasks_only():
     assert list(tables) == ["rates", "contrasts", "bias"]
     assert {task for table in tables.values() for task in table.iloc[:, 0]} == {"do_not_answer"}
     assert tables["bias"]["raw"].item() == bias["debiased_pb2"][1]
+
+
+def test_words_of_identities_are_one_family_of_tests():
+    """Of several categories, of which each is a task of its own; a verdict counts all of them."""
+    rng = np.random.default_rng(0)
+    who = personas.select(["religion", "age"])
+    who = who[who["persona"].ne("assistant")]
+    cells = [(name, item) for name in who["persona"] for item in map(str, range(40))]
+    responses = pd.DataFrame(cells, columns=["persona", "item"]).assign(template="paper", task="t")
+    said = np.where(rng.random(len(cells)) < 0.3, "As an adult, I pray like a Muslim.", "Yes.")
+    responses["text"] = np.where(responses["persona"] == "none", "Yes.", said)
+    table = checks.leakage_contrasts(responses, who)
+    assert len(table) == 4 and table["family"].unique() == ["words of an identity (4 tests)"]
+    assert np.allclose(table["p_adjusted"], holm(table["p_value"].to_numpy()))
+    assert (table["simultaneous_high"] > table["ci_high"]).all()
+    assert (table["simultaneous_low"] < table["ci_low"]).all()
+    verdict = verdicts.persona_checks(carried=table)["answer"][0]
+    assert " of 4 after Holm's correction" in verdict

@@ -9,7 +9,7 @@ from personagap import ask, demo, effects, gap, judges, leakage, personas, tasks
 from personagap.errors import UserError
 from personagap.judges.refusals import Judge
 from personagap.models import Model
-from personagap.results import beside
+from personagap.results import beside, corrected
 
 
 def endings(scores: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
@@ -213,8 +213,18 @@ def without_judge_errors(
 
 
 def leakage_contrasts(responses: pd.DataFrame, who: pd.DataFrame) -> pd.DataFrame:
-    """Return contrasts of ``leakage.mentions`` with both rates, ``stated base_rate``, in points."""
+    """Return contrasts of ``leakage.mentions`` with both rates, ``stated base_rate``, in points.
+
+    Each category is a task of its own there. Here all are one family of tests, and the simultaneous
+    intervals cover all.
+    """
     mentions = leakage.mentions(responses, who)
     # Common words occur without the identity as well: the control's rate of them is the base rate.
     shares = effects.rates(mentions).pivot(index="task", columns="persona", values="estimate")
-    return effects.contrasts(mentions).join(shares.rename(columns={"none": "base_rate"}), on="task")
+    table = effects.contrasts(mentions)
+    wide = effects.contrasts(mentions, level=0.95 ** (1 / len(table)))
+    ends = {"simultaneous_low": wide["ci_low"], "simultaneous_high": wide["ci_high"]}
+    table = corrected(table.assign(**ends, words="words of an identity"), ["words"])
+    # Benjamini and Hochberg's p-values were those of one test each.
+    table = table.drop(columns=["words", "p_bh"])
+    return table.join(shares.rename(columns={"none": "base_rate"}), on="task")
