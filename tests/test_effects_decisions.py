@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from personagap import effects
+from personagap import effects, readable
 from personagap.effects import simulate_scores
 from personagap.effects.pooling import hierarchical
 from personagap.effects.sequential import _sequence
@@ -28,7 +28,10 @@ def test_equivalence_of_pb_is_dual_to_its_interval():
     bias = effects.personalization_bias(scores, level=0.9, n_permutations=20).iloc[0]
     assert high**2 == pytest.approx(bias["ci_high"], rel=0.1)  # different random draws
     same = effects.bias_equivalence(scores, margin=high)
-    assert same.columns.tolist() == ["task", *COLUMNS]
+    assert same.columns.tolist() == ["task", *COLUMNS, "margin", "equivalent"]
+    assert readable.readable(same)[1]["in brackets"] == "90 % interval"
+    wider = effects.bias_equivalence(scores, margin=high + 1)
+    assert wider["equivalent"].tolist() == [True, True] and set(wider["margin"]) == {high + 1}
     assert same["task"].tolist() == [
         "mmlu",
         "joint",

@@ -51,8 +51,9 @@ def bias_equivalence(
     Returns
     -------
     DataFrame ``task metric …``, metric "pb": one row per task, with p-values corrected over tasks
-    (Holm), and "joint". ``estimate`` is PB corrected for noise (0 where nothing remains), in
-    points. A small p-value means that PB is smaller than the margin.
+    (Holm), and "joint"; then ``margin equivalent``. ``estimate`` is PB corrected for noise (0 where
+    nothing remains), in points. A small p-value means that PB is smaller than the margin;
+    ``equivalent`` is whether ``p_adjusted`` ≤ alpha.
 
     Notes
     -----
@@ -102,6 +103,7 @@ def bias_equivalence(
             method += f"; only {few} items differ between identities: may err in 10 %"
         rows.append(row | {"method": method})
     table = corrected(pd.DataFrame(rows), ["tests"]).drop(columns="tests")
+    table = table.assign(margin=margin, equivalent=table["p_adjusted"] <= alpha)
     return result(table, ["task"], metric="pb", unit="points")
 
 
