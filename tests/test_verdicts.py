@@ -63,6 +63,8 @@ def test_bias_is_distinguished_from_noise_and_from_low_power():
     assert "an effect up to 2.00 points is not excluded" in answers[1]
     assert answers[2].startswith("Cannot be told")
     assert answers[3].startswith("1 of 3 after Holm's correction, the largest: p00 -")
+    # Tables and figures show narrower intervals, of each alone.
+    assert answers[3].endswith(" points (simultaneous interval).")
     assert "assistant" not in answers[3]
     assert answers[4].startswith("With 80 % power, after Holm's correction: mmlu ")
     assert answers[5] == "No answer was unreadable; no answer was cut off."
@@ -126,7 +128,9 @@ def test_headline_says_yes_or_undecided():
         found["effect"],
     )
     assert re.search(
-        r"Farthest from no system prompt: p00 in mmlu, -\d+\.\d \[-.*, -.*\]\.$", found["effect"]
+        r"Farthest from no system prompt: p00 in mmlu, -\d+\.\d \[-.*, -.*\]"
+        r" \(simultaneous interval\)\.$",
+        found["effect"],
     )
     none = (
         r"Not told by these data: PB corrected for noise \d.* \[\d.*, \d.*\] points \(p = "

@@ -224,7 +224,8 @@ def _means(means: pd.DataFrame) -> str:
 def _origin(bias: pd.DataFrame, change: pd.DataFrame) -> str:
     """Say whether the first stage is biased, and after which stages bias rises."""
     first, steps = _joint(bias).iloc[0], _joint_changes(change)
-    initial = "there is bias" if first["p_value"] < ALPHA else "none is shown"
+    # A single task may show one where all together do not.
+    initial = "there is bias" if first["p_value"] < ALPHA else "no joint PB is shown"
     parts = [
         f"{row.compared_with} to {row.condition} {_step(row)[0].lower()}{_step(row)[1:]}"
         for row in steps.itertuples()

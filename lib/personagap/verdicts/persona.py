@@ -211,7 +211,7 @@ def _headline(bias: pd.DataFrame, contrasts: pd.DataFrame, caveat: str) -> str:
         return f"{answer}; no single identity is shown to differ from no system prompt."
     row = significant.loc[significant["estimate"].abs().idxmax()]
     where = f"{_who(row['contrast'])} in {_task(row['task'])}, {interval(row, form='+.1f')}"
-    return f"{answer}. Farthest from no system prompt: {where}."
+    return f"{answer}. Farthest from no system prompt: {where}{_together(rows)}."
 
 
 def _power(power: pd.DataFrame) -> str:
@@ -240,6 +240,11 @@ def _simultaneous(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(ci_low=rows["simultaneous_low"], ci_high=rows["simultaneous_high"])
 
 
+def _together(rows: pd.DataFrame) -> str:
+    """Say so where an interval is `_simultaneous`: tables and figures show narrower ones."""
+    return " (simultaneous interval)" if "simultaneous_low" in rows else ""
+
+
 def _differences(rows: pd.DataFrame) -> str:
     """Name the largest significant contrasts, and the identities that could not be compared."""
     # Identities without answers are named: one silenced by a filter must not pass for unaffected.
@@ -256,7 +261,8 @@ def _differences(rows: pd.DataFrame) -> str:
     if significant.empty:
         # The widest interval covers all differences; a mean width would understate some.
         widest = (rows["ci_high"] - rows["ci_low"]).max() / 2
-        precision = f"each difference is known to within ±{widest:.1f} points.{not_compared}"
+        known = f"each difference is known to within ±{widest:.1f} points"
+        precision = f"{known}{_together(rows)}.{not_compared}"
         return f"None ({count}); {precision}"
     top = significant[:3].itertuples()
     largest = "; ".join(f"{_who(row.contrast)} {interval(row, form='+.1f')}" for row in top)
@@ -266,7 +272,7 @@ def _differences(rows: pd.DataFrame) -> str:
     caveat = ""
     if doubtful:
         caveat = f"; the mean difference may still be 0 in {doubtful} of these, by their intervals"
-    return f"{count}{caveat}, the largest: {largest} points.{not_compared}"
+    return f"{count}{caveat}, the largest: {largest} points{_together(rows)}.{not_compared}"
 
 
 def _validity(rates: pd.DataFrame) -> str:
