@@ -166,6 +166,8 @@ def _print_plan(requests: list, force: bool) -> None:
     paced = plan["pace"].notna().any()
     table = plan if paced else plan.drop(columns=["seconds", "pace"])
     table = table.assign(**table.select_dtypes("number").map(_format_amount))
+    # No two scores differ by more.
+    table["detectable"] = table["detectable"].mask(plan["detectable"] > 100, "none")
     echo_safely(table.to_string(index=False, na_rep="–", max_colwidth=60))
     runs, to_do = f"{len(plan)} run{'s' * (len(plan) != 1)}", sum(plan["state"] == "to do")
     # If the tokens of one run are unknown, the sum of the others is not an upper bound for all.
