@@ -185,8 +185,10 @@ class Explorer(widgets.VBox):
                     raise UserError("There is nothing to show here of this run.")
                 self.drawing = drawing
             shown = self.drawing is not None
-            for widget in (self.chart, self.grid, self.pick):
+            for widget in (self.grid, self.pick):
                 widget.layout.display = None if shown else "none"
+            drawn = self.drawing and self.drawing.chart
+            self.chart.layout.display = None if drawn else "none"
             title = self.drawing.title if self.drawing else ""
             self.title.value = f"<h3 style='margin: 0'>{title}</h3>"
             if self.drawing:
@@ -219,7 +221,8 @@ class Explorer(widgets.VBox):
         with self._setting():
             # Both at once, or the browser would first draw the new rows by the old specification.
             with self.chart.hold_sync():
-                self.chart.spec, self.chart.data = charts.linked(drawing.chart)
+                if drawing.chart:
+                    self.chart.spec, self.chart.data = charts.linked(drawing.chart)
                 self.chart.picked = picked
             self.pick.description = view.kind
             self.pick.options = [(humanize(key), key) for key in keys]

@@ -23,7 +23,9 @@ const rows = (chart) =>
 /** How wide the names of a chart's rows are, or its numbers; at most a good third of the room. */
 function names(chart, room) {
     const lengths = (rows(chart)?.scale.domain ?? []).map((name) => name.length);
-    const longest = Math.max(0, ...lengths) * LETTER, limit = rows(chart)?.axis?.labelLimit ?? 220;
+    const limit = rows(chart)?.axis?.labelLimit ?? 220;
+    // Of a few letters, most may be wide ones.
+    const longest = Math.max(0, ...lengths) && Math.max(6, ...lengths) * LETTER;
     return Math.min(longest, limit, Math.max(90, 0.36 * room)) || AXIS - 2 * GAP;
 }
 

@@ -149,7 +149,8 @@ def intervals(
         # Rows with the same key are offset vertically, by colour.
         same["yOffset"] = _nominal("colour", scale={"domain": colour["scale"]["domain"]})
     middle = {"x": _number("estimate"), "size": _is_picked(190, 55), "shape": shape}
-    ends = {"x": _number("ci_low", title=unit), "x2": {"field": "ci_high"}}
+    rows, (first, last) = _with_ends(rows, panel)
+    ends = {"x": _number(first, title=unit), "x2": {"field": last}}
     ends["strokeWidth"] = _is_picked(4, 1.3)
     # Dots come first, so that an interval narrower than its dot is still visible on it.
     layers = _layers(same, [(DOT, middle), (RULE, ends)])
@@ -163,6 +164,19 @@ def intervals(
     chart: Spec = {"data": values(rows), "facet": _panels(panel, rows), "columns": columns}
     chart |= {"spacing": 8, "spec": {"width": across, "height": high, "layer": layers}}
     return chart if shared else chart | {"resolve": {"scale": {"x": "independent"}}}
+
+
+def _with_ends(rows: pd.DataFrame, panel: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows with the ends to draw, and their columns; as null, ∞ would be drawn at 0."""
+    ends = ["ci_low", "ci_high"]
+    if not np.isinf(rows[ends].to_numpy(dtype=float)).any():
+        return rows, ends
+    # Beyond all that is finite in the panel
+    finite = rows[["estimate", *ends]].replace([np.inf, -np.inf], np.nan).groupby(rows[panel])
+    least, most = finite.transform("min").min(axis=1), finite.transform("max").max(axis=1)
+    room = 0.1 * (most - least)
+    low, high = rows["ci_low"].clip(lower=least - room), rows["ci_high"].clip(upper=most + room)
+    return rows.assign(drawn_low=low, drawn_high=high), ["drawn_low", "drawn_high"]
 
 
 def _layers(same: Spec, parts: Iterable[tuple[Spec, Spec]]) -> list[Spec]:

@@ -58,9 +58,9 @@ def _identity(contrasts: pd.DataFrame) -> pd.Series:
 
 
 class Drawing(NamedTuple):
-    """A chart and the rows of the grid below it; in both, the ``key`` of a row can be picked."""
+    """A chart, if there are estimates, and the rows of the grid; in both a ``key`` is picked."""
 
-    chart: charts.Spec
+    chart: charts.Spec | None
     rows: pd.DataFrame
     title: str
 
@@ -102,7 +102,8 @@ def _forest(selection: Selection, contrasts: pd.DataFrame, title: str, unit: str
             tests = selection.run.equivalent(selection.margin)
             tests = tests.assign(key=_identity(tests))[["key", "task", "equivalent"]]
             rows = rows.merge(tests, how="left", on=["key", "task"])
-    count = f"{(rows['p'] < 0.05).sum()} of {len(rows)} with p < 5 %"
+    tested = rows.loc[rows["colour"] != "control", "p"]  # controls are not in their family
+    count = f"{(tested < 0.05).sum()} of {len(tested)} identities with p < 5 %"
     chart = charts.intervals(rows, unit, panel="task", lines=lines, styles=selection.run.marks)
     return Drawing(chart, rows, f"{title}. {count} (correction: {LABELS[selection.correction]}).")
 
@@ -248,7 +249,7 @@ def saved(selection: Selection) -> Drawing:
     rows = with_names(long(table))
     title = f"Table {humanize(selection.table)}"
     if rows.empty:
-        return Drawing({"data": {"values": []}, "mark": "point"}, table, title)
+        return Drawing(None, table, title)
     # Limited to what fits a page; a chart of thousands of rows would freeze the browser.
     first = rows.assign(colour="data")[["key", "metric", *ESTIMATE, "colour"]].head(ROWS)
     chart = charts.intervals(first, column_header("value", table), panel="metric", shared=False)
