@@ -65,7 +65,7 @@ def test_grids_expand_to_distinct_runs(tmp_path):
         ("runs: [{}]", "run 1: needs `notebook`"),
         (
             "runs: [{notebook: p/1.ipynb, grids: {}}]",
-            "run 1: needs `notebook`, and may have parameters, grid, kernel",
+            "run 1: needs `notebook`, and may have parameters, grid, kernel, not grids",
         ),
         (
             "runs: [{notebook: p/1.ipynb, grid: {n: 3}}]",

@@ -568,6 +568,36 @@ def test_underpowered_designs_are_plotted():
     fig.canvas.draw()
 
 
+@pytest.mark.parametrize("rows", [1, 2, 12])
+def test_legend_clears_the_label_of_a_low_or_high_figure(rows):
+    scores = pd.concat(
+        pg.effects.simulate_scores([-9, 0], n_items=9, seed=seed).assign(task=f"task {seed}")
+        for seed in range(rows)
+    )
+    bias = pg.effects.personalization_bias(scores, n_bootstrap=20, n_permutations=20)
+    fig, ax = plt.subplots(figsize=(8, 0.5 * len(bias) + 2.3))
+    pg.figures.personalization_bias(bias, ax)
+    fig.canvas.draw()
+    label = ax.xaxis.label.get_window_extent()
+    legend = ax.get_legend().get_window_extent()
+    assert 0 < label.y0 - legend.y1 < 0.3 * fig.dpi
+    plt.close(fig)
+
+
+def test_long_name_leaves_room_for_its_interval():
+    name = "You are a helpful assistant. The user is a nurse who works at night, in the north."
+    rows = pd.DataFrame({"contrast": [f"{name} − none"], "task": "t", "estimate": 1.0})
+    rows = rows.assign(ci_low=-9.0, ci_high=9.0, p_adjusted=1.0)
+    fig, axes = pg.figures.panels(rows)
+    pg.figures.forest(rows, axes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fig.canvas.draw()
+    (shown,) = (label.get_text() for label in axes[0].get_yticklabels())
+    assert shown == "You are a helpful … ght, in the north."
+    plt.close(fig)
+
+
 def test_dollar_signs_in_names_are_no_formula(tmp_path):
     pg.figures.use()
     names = ["earns $20k to $50k", "$x_{1$"]  # the second is no valid formula

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from personagap.effects import pb_corrected
-from personagap.figures.style import error_sizes, errorbars, literal
+from personagap.figures.style import error_sizes, errorbars, legend_below, literal
 from personagap.formatting import humanize
 from personagap.palette import PALETTE, category_styles
 from personagap.readable import display_names
@@ -23,6 +23,8 @@ CONTROL_LABELS = {
     "assistant": "helpful assistant",
 }
 CONTROL_FACES = {"none": PALETTE["control"], "empty": PALETTE["noise"], "assistant": "white"}
+#: Longest name of an identity in a figure, in characters.
+MAX_NAME = 36
 #: Dimensions on the x and the y axis.
 DIMENSIONS = ["utility", "safety"]
 #: Number of identities labelled in a scatter plot, those farthest from the centre. More labels
@@ -31,8 +33,11 @@ N_LABELLED = 6
 
 
 def _label(persona: str) -> str:
-    """Label of a control or an identity."""
-    return CONTROL_LABELS.get(persona, humanize(persona))
+    """Label of a control or an identity; of a long name, such as a system prompt, both ends."""
+    name = CONTROL_LABELS.get(persona, humanize(persona))
+    if len(name) <= MAX_NAME:
+        return name
+    return f"{name[: MAX_NAME // 2].rstrip()} … {name[-MAX_NAME // 2 :].lstrip()}"
 
 
 def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes) -> Axes:
@@ -114,7 +119,7 @@ def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | Non
     limits = {"xlim": (0, None), "ylim": (-0.6, len(bias) - 0.4)}
     ax.set(xlabel="personalization bias (percentage points)", **limits)
     ax.set_title("Personalization bias and its noise floor")
-    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+    legend_below(ax, fontsize=8, ncols=2)
     return ax
 
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike
 
 from personagap import readable
@@ -63,6 +64,14 @@ def literal(text: object) -> str:
 def percent(axis: Axis) -> None:
     """Format shares along an axis in percent."""
     axis.set_major_formatter(PercentFormatter(1))
+
+
+def legend_below(ax: Axes, **style: Any) -> None:
+    """Put the legend below the label of the x axis, however high the axes are."""
+    # In inches: a share of a low figure would not clear the label
+    below = ScaledTranslation(0, -0.45, ax.figure.dpi_scale_trans)
+    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0)}
+    ax.legend(**place, bbox_transform=ax.transAxes + below, **style)
 
 
 def error_sizes(middle: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:

@@ -52,7 +52,8 @@ def read(file: Path, figures: Path) -> list[Request]:
     for number, entry in enumerate(entries, start=1):
         is_entry = isinstance(entry, dict) and "notebook" in entry
         if not is_entry or not entry.keys() <= {"notebook", *OPTIONS}:
-            needs = f"needs `notebook`, and may have {', '.join(OPTIONS)}"
+            unknown = [f", not {key}" for key in entry if key not in OPTIONS] if is_entry else []
+            needs = f"needs `notebook`, and may have {', '.join(OPTIONS)}{''.join(unknown[-1:])}"
             raise UserError(f"{file}, run {number}: {needs}")
         parameters, grid = entry.get("parameters") or {}, entry.get("grid") or {}
         texts = {"notebook": entry["notebook"], "kernel": entry.get("kernel") or ""}
