@@ -115,6 +115,17 @@ def test_pages_are_accessible_on_a_narrow_screen(site):
     assert not any(found.values()), found
 
 
+@needs_chromium
+def test_pages_are_as_wide_as_the_window(site):
+    with chromium() as browser:
+        page = browser.new_page()
+        for width in (390, 768, 1024, 1100, 1280, 1366, 1440, 1920):
+            page.set_viewport_size({"width": width, "height": 900})
+            for name in ("index", "tutorial/persona_effects", "reference/effects"):
+                page.goto((SITE / f"{name}.html").as_uri())
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 @pytest.mark.parametrize("package", [effects, gap], ids=["effects", "gap"])
 def test_reference_has_every_function_with_its_parameters(site, package):
     name = package.__name__.split(".")[-1]
