@@ -136,12 +136,23 @@ def test_corrected_letter(text):
         ("The answer is Quito, at 2,850 m.", "C"), ("The answer is Quito, or Lima.", None),
         ("I am not sure that it is Lima.", None), ("Higher than Lima is Quito.", None),
         ("Lima is coastal.\nThe highest is Quito.", None),
+        ("Quito is the correct choice, as it is high.", "C"), ("C Quito", "C"), ("C)Quito", "C"),
+        ("C)Quito\nD)La Paz, Bolivia", None),
         ("Not Quito.", None), ("The answer is not Quito.", None), ("Quito or Lima", None),
         ("Lima is in Peru.", None), ("", None),
     ],
 )  # fmt: skip
 def test_the_text_of_a_choice_is_as_good_as_its_letter(text, letter):
     assert mmlu.choice(text, ["Lima", "the Bogotá", "Quito", "La Paz, Bolivia"]) == letter
+
+
+def test_choices_that_are_fractions_or_sentences_are_read_as_such():
+    fractions = ["1/2", "2/3", "30%", "3/4"]
+    texts = [r"\boxed{\frac{2}{3}}", "The answer is 30 percent.", "So the share is 3/4."]
+    assert [mmlu.choice(text, fractions) for text in texts] == ["B", "C", "D"]
+    sentences = ["It rises", "It falls", "Both hold", "Neither holds"]
+    texts = ["Prices rise. So both hold.", "The answer is that neither holds."]
+    assert [mmlu.choice(text, sentences) for text in texts] == ["C", "D"]
 
 
 def test_t6_ignorecase_letter_in_prose():

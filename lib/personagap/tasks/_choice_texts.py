@@ -4,50 +4,64 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from personagap.tasks._number_words import normalize
 from personagap.tasks._wording import denied, plain, stating, words
 
 _STATES = re.compile(stating("answer", "choice"))
 _CONCLUDES = re.compile(rf"(?i:{words('so')})\b")
-#: What stands before a choice that a sentence ends in: "The capital is Quito."
-_SAYS = r"(?:\b(?:is|are|was|were|be|its|thats)|[=:]) (?:the |an? )?"
+#: What stands before a choice that a sentence ends in: "The capital is Quito.", "So it falls."
+_SAYS = (
+    rf"(?:\b(?:is|are|was|were|be|its|thats)|[=:]|^(?:{words('so')}),?) (?:that )?(?:the |an? )?"
+)
+_CALLED_RIGHT = r" (?:is|would be) (?:the )?(?:correct|right|best|answer)\b"
 
 
 def named(text: str, choices: Sequence[str]) -> str | None:
     """Return the letter of the choice whose text an answer consists of, or states last."""
-    text = re.sub(r"[*`$\"]", "", plain(text))
+    text = re.sub(r"[*`$\"]", "", normalize(plain(text)))
     statements = [*_STATES.finditer(text)]
     stated = text[statements[-1].end() :] if statements else text
     line = stated.strip().split("\n")[0]
-    texts = [_bare_words(plain(choice)) for choice in choices]
+    texts = [_bare_words(normalize(plain(choice))) for choice in choices]
     sentence = re.split(r"[.!;](?: |$)|。|, (?:because|since|as)\b", line)[0]
     parts = [line, sentence]
     # "Quito, the capital of Ecuador", but not "Quito, Lima"
     part, _, remark = sentence.partition(", ")
-    parts += [] if any(_find(choice, _bare_words(remark)) for choice in texts) else [part]
+    parts += [] if any(_holds(_bare_words(remark), choice) for choice in texts) else [part]
     for given in map(_bare_words, parts):
         if given and texts.count(given) == 1:
-            return "ABCDEFGH"[texts.index(given)]
-    return None if statements else _concluded(text, texts)
+            return "ABCD"[texts.index(given)]
+    if statements:
+        return None
+    # "C)Quito", unless other choices are listed so, too
+    lines = {re.sub(r"\W+", " ", _bare_words(line)) for line in text.split("\n")}
+    labelled = (f"{letter} {choice}" for letter, choice in zip("abcd", texts, strict=True))
+    listed = [name[0] for name in labelled if re.sub(r"\W+", " ", name) in lines]
+    return listed[0].upper() if len(listed) == 1 else _concluded(text, texts)
 
 
 def _concluded(text: str, texts: list[str]) -> str | None:
-    """Return the letter of the only choice in a last sentence that ends in it."""
+    """Return the letter of the only choice of a last sentence that ends in it or calls it right."""
     *above, line = text.split("\n")
-    sentence = re.split(r"(?<=[.!?]) +", line)[-1]
+    last = re.split(r"(?<=[.!?]) +", line)[-1]
     # A last line concludes the lines above only if it says so: it may belong to a list.
-    if above and not _CONCLUDES.match(sentence):
+    concludes = not above or _CONCLUDES.match(last)
+    sentence, said = _bare_words(last), {}
+    for choice in map(re.escape, texts):
+        ends = re.search(f"{_SAYS}({choice})$", sentence) if concludes else None
+        if match := ends or re.search(rf"(?<!\w)({choice}){_CALLED_RIGHT}", sentence):
+            said[match[1]] = match.start(1)
+    if len(said) != 1:
         return None
-    sentence = _bare_words(sentence)
-    ends = [choice for choice in texts if re.search(f"{_SAYS}{re.escape(choice)}$", sentence)]
-    found = {choice for choice in texts if _find(choice, sentence)}
-    if len(ends) != 1 or any(choice not in ends[0] for choice in found):
+    ((choice, position),) = said.items()
+    others = (other for other in texts if other not in choice and _holds(sentence, other))
+    if any(others) or denied(sentence, position):
         return None
-    position = len(sentence) - len(ends[0])
-    return None if denied(sentence, position) else "ABCDEFGH"[texts.index(ends[0])]
+    return "ABCD"[texts.index(choice)]
 
 
-def _find(given: str, text: str) -> re.Match | None:
-    return re.search(rf"(?<!\w){re.escape(given)}(?!\w)", text)
+def _holds(text: str, given: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(given)}(?!\w)", text) is not None
 
 
 def _bare_words(text: str) -> str:
@@ -55,4 +69,4 @@ def _bare_words(text: str) -> str:
     text = re.sub(r"[*`$\"'’\\{}]", "", text).strip(" .,;:!()[]").casefold()
     text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     text = re.sub(r"(?<=\d) ?per ?cent\b", "%", text)
-    return re.sub(r"^(?:the|an?) ", "", text)
+    return re.sub(r"^(?:that )?(?:the |an? )?", "", text)

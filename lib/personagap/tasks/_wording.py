@@ -113,7 +113,19 @@ _IS = (
 
 def stating(*kinds: str) -> str:
     """Return a pattern that matches a statement up to the start of its value."""
-    return keys(*kinds) + _FILLER + _IS
+    return rf"{keys(*kinds)}(?: \([^()\n]{{1,40}}\))?{_FILLER}{_IS}"
+
+
+_NEXT_TURN = re.compile(r"(?i)\n\W{0,3}(?:question|problem|human|user)(?: ?\d{1,3})?[*_]{0,2}:")
+
+
+def first_turn(text: str, states: re.Pattern) -> str:
+    """Return an answer without what a model that does not stop goes on to ask itself: what follows
+    a statement from the next "Question:" on.
+    """
+    statement = states.search(text)
+    turn = _NEXT_TURN.search(text, statement.end()) if statement else None
+    return text[: turn.start()] if turn else text
 
 
 #: Second thoughts ("no, wait"), after which a new statement replaces the one before
