@@ -70,6 +70,7 @@ _REWRITE_RULES: list[tuple[re.Pattern, Any]] = [
             r"\1=",
         ),
         (r"\\sqrt ?\{? ?", "√"),
+        (r"(?i)\bi\.e\.", "ie"),
         (r"\\pi(?![a-z])", "π"),
         (r"(?<=\d) and (?:(?:a|one) half|1/2)\b", " 1/2"),
         (r"(?:(?<==)|(?<=boxed:)) ?- (?=\d)", "-"),

@@ -8,6 +8,7 @@ import math
 import re
 from typing import NamedTuple
 
+from personagap.tasks._number_context import ASIDE, GIVEN, SO, SUM
 from personagap.tasks._number_words import NUMBER_WORDS, SCALES, THINGS, normalize, to_digits
 from personagap.tasks._wording import CORRECTS, first_turn, keys, plain, stating, words
 
@@ -25,7 +26,7 @@ _NUMBER = re.compile(
     r"(?:(?P<currency>(?:US|CA|A|R)?[$€£¥₹]|(?:USD|EUR|GBP|Rs\.?)) ?(?P<minus>[-–])?)?"
     # An atomic group, because a possessive "(?:…)*+" keeps the comma of "4, 5" in Python 3.11.2
     r"(?P<run>(?>\d+(?:[.,_]\d+|'\d{3})*)|(?<!\.)\.\d++)"
-    r"(?!:\d|h\d|/\d{1,4}/| ?π|(?:st|nd|rd|th)\b)"
+    r"(?!:\d|h\d|/\d{1,4}/| ?[π√]|(?:st|nd|rd|th)\b)"
     r"(?:[eE](?P<exponent>[-+]?\d{1,4})\b|×10\^(?P<ten>-?\d{1,4})|\^(?P<power>-?\d{1,4}))?"
     r"(?: ?/ ?(?P<divisor>\d+)(?![\d/])| (?P<over>\d+)/(?P<under>\d+)(?![\d/]))?"
     rf"(?: ?(?P<scale>(?i:{_SCALE})|(?<=\d)[MB])(?![A-Za-zÀ-ɏ]))?"
@@ -61,41 +62,6 @@ _SMALLER_UNIT = re.compile(
     r"oz|quarts?)\b"
 )
 _OPERATOR = re.compile(r" ?[-+×÷/–] ?\(?")
-_SO = re.compile(
-    r"\b(?:so|therefore|thus|hence|in total|in all|altogether|total(?:s|ing)?|mak(?:es|ing)"
-    r"|which is|also|donc|quindi|portanto|entonces)\b",
-    re.IGNORECASE,
-)
-#: Remarks on a result at the end of its sentence: its parts, a reason, a comparison.
-_ASIDE = re.compile(
-    r"(?i)\([^()\n]{1,80}\)(?=[^\d]{0,20}$)"
-    r"|(?:, with(?! each| every)|,? (?:since|because|of which|including|having|versus"
-    r"|compared (?:to|with)|by the time"
-    r"|(?<![,;] )(?:after|by) \w+ing|who (?:is|was|has)|in order to"
-    r"|to (?:reach|get|have|make|buy|be|finish|complete|fill)))\b"
-    rf"(?!.*{_SO.pattern})(?:[^,;]|,(?=\d))*$"
-    # "18 apples, 5 of which are red"
-    r"|, \d+ of (?:which|whom|them)\b[^\d]*$"
-    # "3 in total: 2 + 1", "3, which is 2 plus 1"
-    r"|(?:[,:–] |=| which is | i\.e\.,? ) ?[$€£]?\d[\d.,]*"
-    r"(?: ?(?:[-+×÷/–]|plus|and) ?[$€£]?\d[\d.,]*){1,9}[.!]?$"
-)
-#: A total that is followed by its parts: "A total of 3, 2 blue and 1 white".
-_SUM = re.compile(r"(?i)(?:\b(?:total|in all|(?:al)?together)\b[^,:–]{0,40},|[:–]) ?[$€£]?\d")
-#: Words right before a number that make it a given quantity instead of the result ("$64 for the 16
-#: glasses", "7 dozen in 4 weeks", "160 minutes to load 200 GB"), or that reject it ("7, not 8").
-_GIVEN = re.compile(
-    r"(?i)(?:(?<!, )\bfor(?! [$€£]| \S{1,12} dollars)"
-    r"|\b(?:in|on|at|per|over|during|within|after|from|than|until|before|every|each of|out of"
-    r"|by(?= \w{1,15}ing))"
-    r"|(?<!\w)\d[\d.,%]{0,12}(?: \w{1,20})? of"
-    r"|\b(?:second|minute|hour|day|week|month|year)s?(?: for \w{1,20})? to(?: \w{1,20}){1,3}?)"
-    r"(?: (?:the|an?|her|his|its|their|these|those|all|first|second|last|next|end|of|grade|year|day"
-    r"|\w{1,15}ing|\w{1,15}'s|(?<!for )(?<!at )(?:an?|the) \w{1,15} of)){0,4}"
-    r" (?=[$€£]?\d)|\b(?:the|his|her|its|their|these|those|all|both) (?=\d)"
-    r"|(?P<denied>\b(?:instead of|rather than|as opposed to)(?: \w{1,20}){0,2}"
-    r"|[,;(] ?(?:(?:and|but) )?not|\b(?:is|are|was|be) not|\b(?:is|are|was)n't) (?=[$€£]?\d)"
-)
 _TOTAL = re.compile(r"(?i)\b(?:in total|in all|altogether|insgesamt|au total|en total)\b")
 _REPLACES = re.compile(r"(?i)=|\b(?:it|that|answer|there)\b.{0,20}\b(?:is|be|are)\b|it's|\bso\b")
 
@@ -135,10 +101,10 @@ def number(text: str) -> float | None:
     for sentence in reversed(sentences):
         if _NUMBER.search(sentence):
             # An aside explains the number: "$10 (25% of $40)".
-            if _NUMBER.search(without := _ASIDE.sub("", sentence)):
+            if _NUMBER.search(without := ASIDE.sub("", sentence)):
                 sentence = without
             values = [number.value for number in _numbers(sentence)] or [math.nan]
-            total = _SUM.search(sentence) and math.isclose(values[0], sum(values[1:]))
+            total = SUM.search(sentence) and math.isclose(values[0], sum(values[1:]))
             return _finite(values[0 if total else -1])
     # Number words count only if they are the whole answer: "one of them" is no number.
     head = _HEAD.match(text)
@@ -174,7 +140,7 @@ def _result(sentence: str, addends: int = 2) -> float | None:
     sides = [(side, numbers) for side, numbers in sides if numbers]
     # The last side that is not a calculation: "5 × 3 = 15", but "15 = 5 × 3" too.
     for side, numbers in reversed(sides):
-        so = list(_SO.finditer(side))
+        so = list(SO.finditer(side))
         before = [number for number in numbers if so and number.end <= so[-1].start()]
         if addends <= len(before) < len(numbers):
             return numbers[len(before)].value
@@ -226,7 +192,7 @@ def _numbers(text: str) -> list[_Number]:
         listed = second in ambiguous and text[first.end : second.start] == ", "
         if listed or _is_ambiguous(text, first, second):
             ambiguous |= {first, second}
-    given = {match.end(): match["denied"] for match in _GIVEN.finditer(text)}
+    given = {match.end(): match["denied"] for match in GIVEN.finditer(text)}
     valid = [n for n in numbers if n not in ambiguous and not given.get(n.start)]
     return [n for n in valid if n.start not in given] or valid
 
@@ -241,7 +207,9 @@ def _is_ambiguous(text: str, first: _Number, second: _Number) -> bool:
     if alternatives := _OR.fullmatch(text, *gap):
         # "120 minutes or 2 hours" states the same quantity twice.
         unit = (alternatives["unit"] or "").rstrip("s")
-        return first.value != second.value and text.startswith(unit, second.end)
+        # "$40, or 50%" states two quantities.
+        shares = text.startswith("%", second.end) and not text.startswith("%", first.end)
+        return not shares and first.value != second.value and text.startswith(unit, second.end)
     before = text[max(0, first.start - 20) : first.start]
     between = _AND.fullmatch(text, *gap) and _BETWEEN.search(before)
     to = _TO.fullmatch(text, *gap) and not _CHANGE.search(before)
