@@ -47,12 +47,13 @@ _BINDING = re.compile(
 _CONTINUATION = re.compile(r"[)\]}#]|(?:else|elif|except|finally)\b|$")
 _BETTER = re.compile(
     r"\b(?:better|corrected|correct|fix|fixed|improved|final|faster|(?<!less )efficient|instead"
-    r"|optimi[sz]ed|updated|cleaner|simpler|shorter|again|attempt|sorry|oops)\b",
+    r"|optimi[sz]ed|updated|cleaner|properly|simpler|shorter|again|attempt|sorry|oops)\b",
     re.IGNORECASE,
 )
 _WORSE = re.compile(
     r"\b(?:slower|worse|na[iï]ve|inefficient|less|brute[- ]force|alternative(?:ly)?|another|or you"
-    r"|compar(?:e|ison)|avoid|do(?:n't| not)|original)\b"
+    r"|(?:can|could) also|(?:not|n't) (?:to|work)|pitfall|compar(?:e|ison)|avoid"
+    r"|do(?:n't| not)|original)\b"
     # In a sentence before the last one, these words refer to the block above.
     r"|(?<!above is )\b(?:incorrect|wrong|buggy|broken|bad|mistake)\b(?![\s\S]*[.!?]\s+\S)",
     re.IGNORECASE,

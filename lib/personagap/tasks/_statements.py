@@ -62,7 +62,9 @@ def with_helpers(program: str, sources: list[str], names: set[str]) -> str:
             definitions |= dict.fromkeys(_names_bound(statement), statement)
     # "*", because a star import may provide any of the names.
     needed, missing = [], [*names, *_names_read(own), "*"]
-    bound = {name for statement in own for name in _names_bound(statement)}
+    # What a module that may be another block of the answer should provide is not bound.
+    sure = [s for s in own if not (isinstance(s, ast.ImportFrom) and _may_fail(s))]
+    bound = {name for statement in sure for name in _names_bound(statement)}
     while missing:
         name = missing.pop()
         if name not in bound and name in definitions:
