@@ -129,7 +129,8 @@ def action_of(values: dict[str, float], weights: dict[str, float]) -> int:
     """
     if log_odds(values, weights) <= 0:
         # What the learned model misses: see the rules at the end of ``features``.
-        rules = {"knowledge": CANNOT_KNOW, "decline": DECLINES, "sides": BOTH_SIDES}
+        rules = {"knowledge": CANNOT_KNOW, "decline": DECLINES, "corrects": REFUTES}
+        rules |= {"deflects": DECLINES, "sides": BOTH_SIDES}
         return next((action for kind, action in rules.items() if values[f"told:{kind}"]), FOLLOWS)
     cues = {"decline": DECLINES, "refute": REFUTES, "knowledge": CANNOT_KNOW}
     # By place first: an answer that declines says so at once, and may refute or warn later, as a

@@ -123,7 +123,7 @@ def first_turn(text: str, states: re.Pattern) -> str:
     """Return an answer without what a model that does not stop goes on to ask itself: what follows
     a statement from the next "Question:" on.
     """
-    statement = states.search(text)
+    statement = states.search(text) if _NEXT_TURN.search(text) else None
     turn = _NEXT_TURN.search(text, statement.end()) if statement else None
     return text[: turn.start()] if turn else text
 
