@@ -150,6 +150,34 @@ BAD = {
         "not UTF-8",
     ),
     "packed": ("do_not_answer", {"do_not_answer_csv": gzip.compress(DNA.encode())}, "unpack it"),
+    "spreadsheet": ("mmlu", {"mmlu_csv": b"PK\3\4\xff"}, "save the sheet as CSV"),
+    "pointer": (
+        "mmlu",
+        {"mmlu_csv": "version https://git-lfs.github.com/spec/v1\nsize 12\n"},
+        "git lfs pull",
+    ),
+    "web page": ("gsm8k", {"gsm8k_jsonl": "\n<!DOCTYPE html><p>404"}, "a web page, not text"),
+    "UTF-16 without its mark": (
+        "do_not_answer",
+        {"do_not_answer_csv": (DNA + "1,x,How?\n").encode("utf-16-le")},
+        "line 1: a NUL character",
+    ),
+    "NUL": ("do_not_answer", {"do_not_answer_csv": DNA + "1,x,a\0\n"}, "line 2: a NUL character"),
+    "two headers": (
+        "do_not_answer",
+        {"do_not_answer_csv": (DNA + "1,x,How?\n") * 2},
+        "row 3: repeats the header",
+    ),
+    "comment above the header": (
+        "do_not_answer",
+        {"do_not_answer_csv": "sep=,\n" + DNA + "1,x,How?\n"},
+        r"row 2: 3 fields instead of 2: correct the first row \(1\), with which none agrees",
+    ),
+    "column in capitals": (
+        "do_not_answer",
+        {"do_not_answer_csv": DNA.replace("types_of_harm", " Types of Harm") + "1,x,How?\n"},
+        "no column 'types_of_harm', but ' Types of Harm'",
+    ),
     "duplicate": (
         "do_not_answer",
         {"do_not_answer_csv": DNA + "1,x,a\n1,x,b\n"},

@@ -15,11 +15,19 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from personagap.errors import UserError, explained
+from personagap.errors import UserError, alike, explained
 from personagap.paths import DEMO, display_path, regular_file
 
-#: First bytes of a gzip file.
-GZIP = b"\x1f\x8b"
+#: How files begin that are not the text expected → what they are, and the remedy.
+NO_TEXTS = {
+    rb"\x1f\x8b|BZh\d|\xfd7zXZ\0|\x28\xb5\x2f\xfd": ("a compressed file", "unpack it"),
+    rb"PK\x03\x04|\xd0\xcf\x11\xe0": (
+        "an archive or a spreadsheet",
+        "unpack it, or save the sheet as CSV (UTF-8)",
+    ),
+    rb"version https://git-lfs": ("a pointer of Git LFS", "fetch its content by `git lfs pull`"),
+    rb"(?i:\s*<(!doctype html|html))": ("a web page", "download the file itself"),
+}
 SIMULATED = "Apache-2.0 (simulated, written for this project)"
 
 
@@ -44,7 +52,7 @@ def check(table: pd.DataFrame, where: str, schema: dict[str, Rule | None] | Iter
     for column in schema:
         if column not in table:
             remedy = f"the columns should be {' '.join(schema)}"
-            raise UserError(f"{where}: no column {column!r}: {remedy}")
+            raise UserError(f"{where}: no column {column!r}{alike(column, table)}: {remedy}")
     for column in schema:
         refuse(table[column].isna(), where, f"no {column!r}", "fill it in or drop the row")
         if isinstance(schema, dict) and (rule := schema[column]):
@@ -90,10 +98,14 @@ def from_hub(what: str) -> AbstractContextManager:
 def read_text(file: Path) -> str:
     """Return the text of a UTF-8 file that is not empty."""
     try:
-        text = regular_file(file).read_text(encoding="utf-8-sig")
+        content = regular_file(file).read_bytes()
+        for beginning, (kind, remedy) in NO_TEXTS.items():
+            if re.match(beginning, content):
+                raise UserError(f"{file}: {kind}, not text: {remedy}")
+        text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig").read()
     except UnicodeDecodeError as error:
-        remedy = "unpack it" if error.object[:2] == GZIP else "save it as UTF-8"
-        raise UserError(f"{file}: not UTF-8 text (byte {error.start}): {remedy}") from None
+        wrong = f"not UTF-8 text (byte {error.start})"
+        raise UserError(f"{file}: {wrong}: save it as UTF-8") from None
     except FileNotFoundError:
         raise UserError(f"{file}: no such file: correct the path, or put it there") from None
     except (OSError, ValueError) as error:
@@ -103,6 +115,10 @@ def read_text(file: Path) -> str:
         raise UserError(f"{file}: cannot be read ({cause}): {remedy}") from None
     if not text.strip():
         raise UserError(f"{file}: the file is empty: replace it with the full file, or remove it")
+    # Of a damaged file, or UTF-16 without its mark; in a name it would pass unseen.
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise UserError(f"{file}, line {line}: a NUL character: save it as UTF-8, without any")
     return text
 
 
@@ -124,7 +140,14 @@ def read_csv(file: Path, header: list[str] | None = None) -> pd.DataFrame:
     for number, row in zip(numbers, rows, strict=True):
         if len(row) != len(rows[0]):
             wrong = f"{len(row)} fields instead of {len(rows[0])}"
-            raise UserError(f"{file}, row {number}: {wrong}: quote texts that hold commas")
+            remedy = "quote texts that hold commas"
+            # Where all rows agree, the header is at fault, such as a comment above it.
+            if len(rows) > 2 and len(set(map(len, rows[1:]))) == 1:
+                remedy = f"correct the first row ({numbers[0]}), with which none agrees"
+            raise UserError(f"{file}, row {number}: {wrong}: {remedy}")
+        # Files that were joined have one header each, which would be read as an item.
+        if row == rows[0] and number > numbers[0] and not header:
+            raise UserError(f"{file}, row {number}: repeats the header: drop it")
     first = 0 if header else 1
     return pd.DataFrame(rows[first:], numbers[first:], header or rows[0], dtype="str")
 

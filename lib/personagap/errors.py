@@ -109,6 +109,22 @@ def brief(value: object) -> str:
     return repr(value) if plain else f"a {type(value).__name__}"
 
 
+def alike(column: object, table: Iterable[object]) -> str:
+    """Return ", but 'x'" for a name in ``table`` that differs from ``column`` in its writing only.
+
+    Examples
+    --------
+    >>> alike("prompt_id", ["user", " Prompt ID"])
+    ", but ' Prompt ID'"
+    """
+    names = [name for name in table if _plain(name) == _plain(column)]
+    return f", but {names[0]!r}" if names else ""
+
+
+def _plain(name: object) -> str:
+    return re.sub(r"[\W_]", "", str(name)).lower()
+
+
 def shares(**given: object) -> None:
     """Raise `UserError` unless parameters such as a level lie between 0 and 1.
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from personagap.errors import UserError
+from personagap.errors import UserError, alike
 
 #: ``metric``: the quantity estimated. ``p_adjusted``: p-value corrected over the tests that
 #: ``family`` names; both are empty where nothing was tested. ``unit``: "points" are hundredths of a
@@ -39,7 +39,8 @@ def require(table: pd.DataFrame, what: str, *columns: str) -> None:
             raise UserError(f"{what} have no column {column!r}: give the name of one")
         if column not in table:
             needed = f"the columns needed are {', '.join(map(str, columns))}"
-            raise UserError(f"{what} lack the column {column!r}: {needed}")
+            lacking = f"lack the column {column!r}{alike(column, table)}"
+            raise UserError(f"{what} {lacking}: {needed}")
         if (table.columns == column).sum() > 1:
             raise UserError(f"{what} have two columns {column!r}: leave one")
 

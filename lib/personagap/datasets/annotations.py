@@ -20,7 +20,7 @@ from personagap import _reading
 from personagap._reading import Rule, anonymous, check, find_folder, read_csv, refuse, source
 from personagap.datasets import annotation_tool as tool
 from personagap.datasets.annotation_tool import LABELLED, UNIT, Tables
-from personagap.errors import UserError, one_of
+from personagap.errors import UserError, alike, one_of
 from personagap.paths import DEMO, regular_file
 from personagap.schema import MAJORITY
 
@@ -238,10 +238,8 @@ def _wide(file: Path) -> pd.DataFrame:
     table, where = read_csv(file), str(file)
     table.columns = [re.sub("(?i)^human.*", lambda match: match[0].lower(), name) for name in table]
     if missing := [name for name in WIDE if name not in table]:
-        problem = (
-            f"{where}: no column {missing[0]!r}: the columns should be {' '.join(WIDE)} and "
-            "one for each rater"
-        )
+        problem = f"{where}: no column {missing[0]!r}{alike(missing[0], table)}"
+        problem += f": the columns should be {' '.join(WIDE)} and one for each rater"
         raise UserError(f"{problem}, or take {_example('relevance')}")
     check(table, where, WIDE)
     raters = table.columns[table.columns.get_loc("attribute") + 1 :]
