@@ -208,6 +208,30 @@ def test_annotation_with_a_value_of_another_type_is_read_or_refused(tmp_path, wr
 
 
 @pytest.mark.parametrize(
+    ("file", "values", "message"),
+    [
+        ("annotations_task4.jsonl", {"index": [3]}, "index is not a text or a number"),
+        ("annotations_task6.jsonl", {"ratings": [5]}, "ratings is not an object"),
+        ("task4_items.jsonl", {"source": 3}, "source is not a text"),
+        ("task4_items.jsonl", {"conversations": "Hi"}, "conversations is not a list"),
+        ("task6_items.jsonl", {"user_id": {"name": "ann"}}, "user_id is not a text or a number"),
+        (
+            "task6_items.jsonl",
+            {"attributes": [{"attribute": ["tea"], "is_relevant": True}]},
+            r"attributes\[0\]: not an object with .*, the attribute a text",
+        ),
+    ],
+)
+def test_annotation_of_the_wrong_type_names_file_row_and_field(tmp_path, file, values, message):
+    annotations(tmp_path)
+    records = [json.loads(line) for line in (tmp_path / file).read_text().splitlines()]
+    write_lines(tmp_path / file, [*records[:1], records[1] | values, *records[2:]])
+    with pytest.raises(UserError, match=rf"{file}, row 2: {message}"):
+        for stage in ("extraction", "response"):
+            datasets.load_judgments(stage, tmp_path)
+
+
+@pytest.mark.parametrize(
     "line", ['{"a": ' + "9" * 5000 + "}", '{"a": "\\ud800"}', "[" * 10**5, '{"a": NaN', "3"]
 )
 def test_line_too_long_for_any_reader_is_refused(tmp_path, line):

@@ -8,11 +8,12 @@ recognized by a field (`LAYOUTS`), not by its name or folder.
 import re
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from personagap import _reading
-from personagap._reading import check, read_jsonl
+from personagap._reading import Rule, check, read_jsonl
 from personagap.errors import UserError, explained
 from personagap.schema import MAJORITY
 
@@ -35,6 +36,14 @@ LAYOUTS = {
     # Stage 2: a user and a prompt.
     "profile_attributes": ["user_id", "prompt_index", "prompt_text"],
 }  # fmt: skip
+#: The types of fields that are not a text or a number, and of those that have to be a text.
+TYPES: dict[str, Any] = {
+    **dict.fromkeys(["merged_attributes", "attr_judgments", "relevance_judgments"], list),
+    **dict.fromkeys(["items", "attributes", "profile_attributes", "conversations"], list),
+    **{"ratings": dict, "source": str, "model_tag": str},
+}
+#: Types as they are named in JSON.
+NAMES = {list: "a list", dict: "an object", str: "a text"}
 #: The task number of each layout of annotations; pilot tasks share the layouts (R22).
 TASKS = {"attr_judgments": "4", "relevance_judgments": "5", "ratings": "6"}
 #: Data sets of conversations written by models; all others count as real.
@@ -68,7 +77,7 @@ def records(folder: Path) -> dict[str, pd.DataFrame]:
         if layout is None or "mode" in table:
             # A file of another tool, or model responses that are not judged.
             continue
-        check(table, str(file), [layout, *LAYOUTS[layout]])
+        check(table, str(file), {name: _has_type(name) for name in (layout, *LAYOUTS[layout])})
         if layout in TASKS:
             pilot = table["task"].astype("str") != TASKS[layout]
             if pilot.any():
@@ -84,6 +93,17 @@ def records(folder: Path) -> dict[str, pd.DataFrame]:
     return tables
 
 
+def _has_type(field: str) -> Rule:
+    """Return the rule that a field's values are of its type, by default a text or a number."""
+    kind = TYPES.get(field, (str, int, float))
+    wanted = NAMES.get(kind, "a text or a number")
+    return Rule(
+        lambda values: values.map(lambda value: isinstance(value, kind)),
+        f"{field} is not {wanted}",
+        "write the tool's layout",
+    )
+
+
 def _explode(records: pd.DataFrame, column: str, *fields: str) -> pd.DataFrame:
     """Explode a column of lists of objects into one row per object.
 
@@ -91,12 +111,19 @@ def _explode(records: pd.DataFrame, column: str, *fields: str) -> pd.DataFrame:
     """
     table = records[records[column].map(len) > 0].explode(column)
     table["item"] = table.groupby(level=0).cumcount().astype("str")
-    bad = [not (isinstance(entry, dict) and set(fields) <= set(entry)) for entry in table[column]]
+    bad = [not _has_fields(entry, fields) for entry in table[column]]
     if any(bad):
         wrong = f"{column}[{table['item'][bad].iloc[0]}]: not an object with {', '.join(fields)}"
+        wrong += ", the attribute a text" * ("attribute" in fields)
         refuse(table[bad], wrong, "write the tool's layout")
     values = [[entry[field] for field in fields] for entry in table[column]]
     return table.assign(**pd.DataFrame(values, table.index, fields, dtype=object).infer_objects())
+
+
+def _has_fields(entry: Any, fields: tuple[str, ...]) -> bool:
+    """Return whether an entry is an object with these fields, of which an attribute is a text."""
+    named = isinstance(entry, dict) and set(fields) <= set(entry)
+    return named and isinstance(entry.get("attribute", ""), str)
 
 
 def conversation(conversation: list | dict) -> tuple[int, str]:
