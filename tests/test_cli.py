@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -17,7 +18,7 @@ from personagap import __version__, datasets, paths
 from personagap.cli import main
 from personagap.datasets import annotations
 from personagap.errors import UserError
-from personagap.paths import NOTEBOOKS
+from personagap.paths import DATA, NOTEBOOKS
 from personagap.runs import execute
 from personagap.runs.folder import read_facts
 from personagap.runs.request import Request
@@ -113,6 +114,10 @@ def test_user_error_is_one_line_and_exit_status_2(personagap, tmp_path):
     for arguments, error in [
         (["run", notebook, "-p", "m", "1"], "1.ipynb has no parameter 'm'; it has: n"),
         (["run", notebook, "-p", "n", "[1"], "cannot read the value [1"),
+        (["run", notebook, "-p", "n", "1", "-p", "n", "2"], "-p n is given twice"),
+        # A name in Latin-1, as Python reads it.
+        (["run", notebook, "-p", "n", "caf\udce9"], "n is 'caf\\udce9': write it in UTF-8"),
+        (["run", notebook, "--figures", "caf\udce9"], "is no path"),
         (["run", tmp_path / "none.ipynb"], "no notebook"),
         (["batch", tmp_path / "none.yaml"], "no batch file"),
         (["run", notebook, "--kernel", "nix"], "no kernel 'nix'"),
@@ -125,6 +130,17 @@ def test_user_error_is_one_line_and_exit_status_2(personagap, tmp_path):
     dry = personagap("run", notebook, "--kernel", "nix", "--dry-run")
     # On a cluster it may exist only on the workers.
     assert dry.exit_code == 0 and "no kernel 'nix'" in dry.stderr and dry.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "used"), [("", DATA / "cache"), ("~/x", Path.home() / "x"), ("x", Path("x"))]
+)
+def test_an_empty_cache_variable_is_none_and_a_home_is_expanded(given, used):
+    show = "from personagap import paths; print(paths.CACHE)"
+    command = [sys.executable, "-c", show]
+    environment = {**os.environ, "PERSONAGAP_CACHE": given}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{used}\n"
 
 
 def test_closed_pipe_is_silent():

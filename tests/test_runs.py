@@ -22,13 +22,14 @@ import pandas as pd
 import papermill
 import psutil
 import pytest
+import zmq
 from fontTools.ttLib import TTFont
 from notebook_helpers import COMMAND, HANGS_ONCE, has_exited, wait_for, write_notebook
 
 from personagap import figures, parameters
 from personagap.errors import UserError
 from personagap.paths import NOTEBOOKS
-from personagap.runs import execute, files, index, inputs, lock, open_run, system, tables
+from personagap.runs import child, execute, files, index, inputs, lock, open_run, system, tables
 from personagap.runs.folder import read_facts
 from personagap.runs.request import Request
 from personagap.runs.values import format_value, parse_value
@@ -440,6 +441,21 @@ def test_full_disk_is_one_error_line_and_leaves_no_partial_notebook(make_request
     assert "File too large" in ended.stderr
     assert not (request.folder / "notebook.ipynb").exists()
     assert not (request.folder / "report.html").exists()
+
+
+def test_error_of_the_system_beneath_papermill_is_told(make_request, monkeypatch, capsys):
+    """Such as a limit of open files that leaves the kernel no socket."""
+
+    def fail(*_, **__):
+        raise zmq.ZMQError(errno.EMFILE)
+
+    monkeypatch.setattr("papermill.execute_notebook", fail)
+    request = make_request()
+    request.folder.mkdir(parents=True)
+    task = {"notebook": str(request.notebook), "folder": str(request.folder)}
+    ended = child.execute({**task, "parameters": {}, "kernel": "python3"}, request.folder)
+    assert ended == {"status": "failed", "error": "ZMQError: Too many open files"}
+    assert "in fail" in capsys.readouterr().err
 
 
 def test_stderr_of_a_dying_kernel_goes_to_a_log_and_not_into_the_message(make_request, tmp_path):

@@ -11,7 +11,7 @@ import click
 import personagap as pg
 from personagap._one_line import OneLine, echo_safely
 from personagap.errors import UserError
-from personagap.paths import FIGURES, RESPONSES, display_path, find_notebook, notebooks
+from personagap.paths import FIGURES, RESPONSES, absolute, display_path, find_notebook, notebooks
 
 # Modules that load pandas, torch or papermill are imported in the commands that need them, and
 # those of ``pg`` when they are first used, so that --help is quick.
@@ -22,9 +22,9 @@ class _Path(click.Path):
 
     def convert(self, value, param, ctx):
         try:
-            return Path(str(super().convert(value, param, ctx))).resolve()
+            return absolute(str(super().convert(value, param, ctx)))
         except (ValueError, RuntimeError) as error:
-            # Characters that no file name may contain, or a loop of symbolic links.
+            # Characters that no file name or no UTF-8 may contain, or a loop of symbolic links.
             self.fail(f"{value!r} is no path ({error})", param, ctx)
 
 
@@ -82,10 +82,10 @@ def run(
     """
     from personagap.runs import execute
     from personagap.runs.request import Request
-    from personagap.runs.values import parse_value
+    from personagap.runs.values import parse_values
     from personagap.runs.watch import watching
 
-    parameters = {name: parse_value(value) for name, value in given}
+    parameters = parse_values(given)
     file = find_notebook(path.convert(notebook, None, None), notebook)
     request = Request(file, parameters, kernel, figures)
     if dry_run:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "data"
 DEMO = DATA / "demo"
 #: Answers of models, and downloads. ``PERSONAGAP_CACHE`` moves them, for example to a larger disk.
-CACHE = Path(os.environ.get("PERSONAGAP_CACHE", DATA / "cache"))
+CACHE = Path(os.path.expanduser(os.environ.get("PERSONAGAP_CACHE") or DATA / "cache"))
 RESPONSES = CACHE / "responses"
 FIGURES = ROOT / "figures"
 NOTEBOOKS = ROOT / "notebooks"
@@ -38,6 +38,13 @@ def find_notebook(file: Path, name: str) -> Path:
         project = ", ".join(path.stem for path in known)
         raise UserError(f"no notebook {file}; the project's: {project}")
     return matching[0]
+
+
+def absolute(name: str) -> Path:
+    """Return an absolute path; ValueError for a name that is not UTF-8, as run.json has to be."""
+    path = Path(name).resolve()
+    str(path).encode()
+    return path
 
 
 def display_path(path: str | Path) -> str:

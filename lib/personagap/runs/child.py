@@ -9,6 +9,7 @@ import shutil
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from papermill.iorw import LocalHandler, papermill_io
 from traitlets.config import Config
 
 from personagap import progress
+from personagap.errors import first_line
 from personagap.redaction import redact, sanitize
 from personagap.runs import forked, report, system
 from personagap.runs.folder import LOG, PROGRESS, now, record
@@ -121,6 +123,10 @@ def execute(task: dict[str, Any], sockets: Path) -> dict[str, Any]:
         error = f"{failure.filename or partial}: {failure.strerror}"
         # The file will have this name when the user reads the message.
         error = error.replace(partial.name, "notebook.ipynb")
+    except Exception as failure:
+        # From papermill or the kernel's sockets, such as too many open files; the log tells where.
+        traceback.print_exc()
+        error = f"{type(failure).__name__}: {first_line(failure)}"
     finally:
         rename_partial(partial)
         position.file.unlink(missing_ok=True)

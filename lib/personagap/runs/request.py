@@ -58,6 +58,13 @@ class Request:
             if name not in self.defaults:
                 known = ", ".join(self.defaults) or "none"
                 raise UserError(f"{file} has no parameter {name!r}; it has: {known}")
+        for name, value in self.given.items():
+            try:
+                format_value(value).encode()
+            except UnicodeEncodeError:
+                # It could neither be sent nor be written to run.json.
+                remedy = "write it in UTF-8; rename a folder of such a name"
+                raise UserError(f"{file}: {name} is {value!r}: {remedy}") from None
         for name, value in self.parameters.items():
             if redact(text := str(value)) != text:
                 # A secret in a parameter would be written to files that are shared.

@@ -61,6 +61,15 @@ def parse_value(text: str) -> Any:
         raise UserError(f'cannot read the value {text}: write a list as \'["a", "b"]\'') from None
 
 
+def parse_values(given: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Parse the pairs of ``-p NAME VALUE``; `UserError` if a name is given twice."""
+    names = [name for name, _ in given]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"-p {name} is given twice: leave one")
+    return {name: parse_value(value) for name, value in given}
+
+
 def limit_size(value: Any) -> Any:
     """Return a value from YAML; raise ValueError if an anchor contains itself, or if nested anchors
     expand to more than any batch needs.
