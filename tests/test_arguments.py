@@ -83,6 +83,56 @@ CALLS = {
         LABELS.assign(label=["x", None]), ["x"]
     ),
 }
+
+
+def odd(table, column, *values):
+    """The table with these values in the first rows of a column."""
+    column_values = table[column].astype(object).tolist()
+    column_values[: len(values)] = values
+    return table.assign(**{column: pd.Series(column_values, table.index, dtype=object)})
+
+
+RATES = effects.rates(SCORES)
+BIAS = pd.DataFrame({"dimension": ["mmlu"], "debiased_pb2": 1.0, "ci_low": 0.5, "ci_high": 2.0})
+LEVELS = RATINGS.set_index(["prompt"], drop=False)
+CALLS |= {
+    "scores: column 'persona', row 1: a list, not one value": lambda: effects.contrasts(
+        odd(SCORES, "persona", "none", ["a"])
+    ),
+    "scores: column 'valid', row 0: the text 'perhaps', not a number": lambda: effects.rates(
+        odd(SCORES, "valid", "perhaps")
+    ),
+    "scores: column 'score', row 0: a number beyond all floats": lambda: effects.omnibus(
+        odd(SCORES, "score", 10**400)
+    ),
+    "bias: column 'ci_low', row 0: the text 'x', not a number": lambda: effects.pb_corrected(
+        BIAS.assign(ci_low="x", n_items=9)
+    ),
+    "judgments: 'prompt' is a column and a level": lambda: gap.judge_correlation(LEVELS),
+    "judgments: column 'rater', row 0: missing": lambda: gap.prediction_powered_mean(
+        odd(gap.simulate_relevance(), "rater", None), "a"
+    ),
+    "n_permutations is 10{30}: give a smaller": lambda: effects.omnibus(
+        SCORES, n_permutations=10**30
+    ),
+    "n_bootstrap is a Series: give a whole number": lambda: effects.personalization_bias(
+        SCORES, n_bootstrap=RATES["n"]
+    ),
+    "results lack the column 'method'": lambda: effects.judge_corrected(
+        RATES.drop(columns="method"), CARD
+    ),
+    "bias: column 'ci_low' is categorical": lambda: effects.pb_corrected(
+        BIAS.assign(n_items=9).astype({"ci_low": "category"})
+    ),
+    "difficulty is .1.0,.: give tuple.float, float": lambda: effects.simulate_scores(
+        [1], n_items=5, difficulty=(1.0,)
+    ),
+    "card has two rows of one group": lambda: effects.judge_corrected(
+        RATES, pd.concat([CARD, CARD])
+    ),
+    "card has a share outside": lambda: effects.judge_corrected(RATES, CARD.assign(estimate=90)),
+    "card has no model with both": lambda: effects.judge_corrected(RATES, CARD.head(0)),
+}
 # Ambiguous weights, and results that judge errors do not scale linearly.
 for one in (["p00", "p00"], ["p00", "p02"], ["p00", "none"]):
     CALLS[f"parts.'p02'. is .'{one[0]}', '{one[1]}'"] = lambda one=one: effects.additivity(
@@ -106,6 +156,15 @@ def test_internal_error_is_not_reported_as_a_user_error(monkeypatch):
 
     monkeypatch.setattr("personagap.effects.bias.inverted_interval", broken)
     with pytest.raises(ZeroDivisionError):
+        effects.personalization_bias(SCORES, n_permutations=20, n_bootstrap=20)
+
+
+def test_error_of_memory_says_what_to_reduce(monkeypatch):
+    def broken(*_):
+        raise MemoryError("Unable to allocate 7 TiB")
+
+    monkeypatch.setattr("personagap.effects.bias.inverted_interval", broken)
+    with pytest.raises(UserError, match=r"out of memory \(Unable to allocate 7 TiB\): give fewer"):
         effects.personalization_bias(SCORES, n_permutations=20, n_bootstrap=20)
 
 

@@ -22,7 +22,9 @@ class UserError(Exception):
     """Invalid input. The command line prints the message; IPython shows it without a traceback."""
 
     def __init__(self, message: object = ""):
-        text = re.sub(rf"[^\s/]{{{MAX_WORD_LENGTH + 1},}}", _shortened, sanitize(message))
+        # In one line, also where a value is shown that takes several, such as a table.
+        text = re.sub(r"\s*\n\s*", " ", sanitize(message).strip())
+        text = re.sub(rf"[^\s/]{{{MAX_WORD_LENGTH + 1},}}", _shortened, text)
         # The value may be pages long; the problem at the start and the remedy at the end are kept.
         if len(text) > MAX_LENGTH:
             text = f"{text[: MAX_LENGTH // 2]} … {text[-MAX_LENGTH // 2 :]}"
@@ -59,7 +61,7 @@ def explained(what: str, remedy: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # libraries raise errors of any type for a damaged file
-        if _is_internal(error):
+        if is_internal(error):
             raise
         # Torch raises an OutOfMemoryError of its own for GPUs.
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -67,7 +69,7 @@ def explained(what: str, remedy: str) -> Iterator[None]:
         raise UserError(f"{what} ({first_line(error)}): {remedy}") from None
 
 
-def _is_internal(error: Exception) -> bool:
+def is_internal(error: Exception) -> bool:
     """Whether an error reveals a fault in the package, such as an undefined name, and not in input.
 
     It must be raised in the package, by an undefined name, a failed assertion or a missing
@@ -87,7 +89,7 @@ def _is_internal(error: Exception) -> bool:
 def one_of(known: Iterable[str], what: str, value: object) -> None:
     """Raise `UserError` ("unknown protocol 'x': choose from …") unless ``value`` is ``known``."""
     if value not in (names := list(known)):
-        raise UserError(f"{what} {value!r}: choose from {', '.join(map(str, names))}")
+        raise UserError(f"{what} {brief(value)}: choose from {', '.join(map(str, names))}")
 
 
 def expect(good: object, wanted: str, **given: object) -> None:
@@ -138,7 +140,9 @@ def shares(**given: object) -> None:
     for name, value in given.items():
         if not (isinstance(value, number) and 0 < value < 1):
             example = 0.05 if name == "alpha" else 0.95
-            raise UserError(f"{name} is {value!r}: give a number between 0 and 1, as {example}")
+            raise UserError(
+                f"{name} is {brief(value)}: give a number between 0 and 1, as {example}"
+            )
 
 
 def at_least(low: float, *, each: bool = False, whole: bool = True, **given: object) -> None:
@@ -162,4 +166,4 @@ def at_least(low: float, *, each: bool = False, whole: bool = True, **given: obj
             isinstance(x, kind) and type(x) is not bool and x >= low for x in values
         ):
             wanted = f"a list of {name_of_kind.removeprefix('a ')}s" if each else name_of_kind
-            raise UserError(f"{name} is {value!r}: give {wanted} of at least {low}")
+            raise UserError(f"{name} is {brief(value)}: give {wanted} of at least {low}")

@@ -75,6 +75,11 @@ def judge_corrected(
     shares(level=level)
     require(card, "rows of the card", "by", "group", "metric", "estimate", "n")
     require(table, "results", "ci_low", "ci_high")
+    if card.duplicated(["by", "group", "metric"]).any():
+        raise UserError("the judge's card has two rows of one group and metric: leave one")
+    known = card["metric"].isin(["sensitivity", "specificity"])
+    if not (card.loc[known, "estimate"].between(0, 1) & (card.loc[known, "n"] >= 0)).all():
+        raise UserError("the judge's card has a share outside [0, 1]: give the table of validate")
     # Results of equivalence tests are refused, as the judge's errors shrink their margin too, and
     # so are changes, where PB² is one of several metrics.
     score = "metric" in table and (table["metric"] == "score").all() and "margin" not in table
@@ -88,10 +93,12 @@ def judge_corrected(
     if bias:
         # Bias has other columns than ``results.COLUMNS``. A joint PB may include tasks that the
         # judge did not score.
+        require(table, "results", "dimension", "n_items")
         table = table[table["dimension"] != "joint"]
         table = table.assign(n=table["n_items"], estimate=table["debiased_pb2"])
         same = {"metric": "debiased_pb2", "unit": "points²", "method": "item bootstrap"}
         table = result(table, ["dimension"], **same)
+    require(table, "results", *COLUMNS)
     keys = list(table.columns[: table.columns.get_loc("metric")])
     raw = _normal_draws(table["estimate"], table["ci_low"], table["ci_high"], level, rng)
     # Quotients are unbounded near J = 0; where such draws are many, estimates are NaN (below).
@@ -110,7 +117,7 @@ def judge_corrected(
     uncorrected = table[[*columns]].set_axis(["raw", "raw_low", "raw_high"], axis=1)
     uncorrected = uncorrected.assign(youden=youden[0])
     corrected = {name: np.where(reliable, column, np.nan) for name, column in columns.items()}
-    method = table["method"] + ", Rogan & Gladen"
+    method = table["method"].astype("str") + ", Rogan & Gladen"
     return table[[*keys, *COLUMNS]].assign(**corrected, method=method).join(uncorrected)
 
 
@@ -119,7 +126,10 @@ def _sensitivity_and_specificity(card: pd.DataFrame, rng: np.random.Generator) -
     by = "model" if "model" in set(card["by"]) else "all"
     wide = card[card["by"] == by].pivot(index="group", columns="metric", values=["estimate", "n"])
     both = ["sensitivity", "specificity"]
-    if not set(both) <= set(wide["estimate"].columns) or wide["estimate"][both].dropna().empty:
+    if (
+        not set(both) <= {metric for _, metric in wide.columns}
+        or wide["estimate"][both].dropna().empty
+    ):
         raise UserError(
             "the judge's card has no model with both sensitivity and specificity: label more "
             "answers"
