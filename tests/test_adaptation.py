@@ -507,7 +507,7 @@ def test_real_log_gives_the_published_numbers(real_data):
         pytest.skip("add personalllm_runs*.csv to the folder of real data")
     table = run_log(log)
     assert len(log) == 126 and len(table) == 56 and table["difference"].abs().max() < 1e-4
-    ordered = runlog.ordered(log)
+    ordered = runlog.rank_runs(log)
     assert len(ordered) == 79 and ordered["plotted"].sum() == 3
     effects = runlog.selection_effect(ordered["win_rate_against_gpt4o"])
     effect, rates = effects.iloc[0], runlog.compare_rates(21.9, 20.4)

@@ -27,7 +27,7 @@ CALLS = {
     "seed is 'x'": lambda: effects.omnibus(SCORES, seed="x"),
     "seed is 1.5": lambda: gap.simulate_ratings(seed=1.5),
     "control is": lambda: effects.contrasts(SCORES, control=["none"]),
-    "control is .'none'.: give one": lambda: effects.watched_contrasts(SCORES, control=["none"]),
+    "control is .'none'.: give one": lambda: effects.sequential_contrasts(SCORES, control=["none"]),
     "parts is .'p00'.: give a dict": lambda: effects.additivity(SCORES, ["p00"]),
     "comparisons is": lambda: effects.paired_change(SCORES.assign(condition="a"), ["a"]),
     "effects is": lambda: effects.simulate_scores([], n_items=5),

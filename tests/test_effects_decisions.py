@@ -219,7 +219,7 @@ def test_sequential_analysis_finds_an_effect_and_keeps_it():
     scores = simulate_scores([0, -12], n_items=600, n_runs=3, seed=1)
     p_values = []
     for n in (50, 200, 600):
-        table = effects.watched_contrasts(scores[scores["item"] < n]).set_index("contrast")
+        table = effects.sequential_contrasts(scores[scores["item"] < n]).set_index("contrast")
         p_values.append(table.loc[["p01 − none", "any − none"], "p_value"].tolist())
         assert table.loc["p00 − none", "p_value"] > 0.05 and table["n"].tolist() == [n] * 3
     assert np.diff(p_values, axis=0).max() <= 0 and max(p_values[-1]) < 0.001
@@ -243,8 +243,8 @@ def test_sequential_analysis_finds_an_effect_and_keeps_it():
         ),
         (lambda scores: effects.answer_flips(scores, answer="choice"), "lack the column 'choice'"),
         (lambda scores: effects.answer_flips(scores, personas=["p77"]), "no scores of 'p77'"),
-        (lambda scores: effects.watched_contrasts(scores, "control"), "no scores of 'control'"),
-        (lambda scores: effects.watched_contrasts(scores, by={}), "by names no identity"),
+        (lambda scores: effects.sequential_contrasts(scores, "control"), "no scores of 'control'"),
+        (lambda scores: effects.sequential_contrasts(scores, by={}), "by names no identity"),
         (lambda scores: effects.contrasts(scores, by={"zen": "a"}), "there are p00, p01, p02"),
         (lambda scores: effects.contrasts(scores, by=["p00"]), "by is a list: give a dictionary"),
         (lambda scores: effects.equivalence(scores, margin=-1), "margin is -1"),
@@ -282,7 +282,7 @@ def test_invalid_level_is_a_one_line_error(level):
     for function, table in [
         (effects.personalization_bias, scores),
         (effects.contrasts, scores),
-        (effects.watched_contrasts, scores),
+        (effects.sequential_contrasts, scores),
         (effects.rates, scores),
         (effects.partial_pooling, scores),
         (effects.variance_components, scores),

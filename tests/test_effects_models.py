@@ -29,7 +29,7 @@ def test_new_estimators_equal_their_references(check):
     tolerance = {
         "answer_flips": 1,
         "partial_pooling": 1,
-        "watched_contrasts": 0.02,
+        "sequential_contrasts": 0.02,
         "alternative annotator test": 1e-8,
     }
     assert check.difference() <= tolerance.get(check.estimator, 0.01)

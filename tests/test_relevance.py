@@ -13,7 +13,7 @@ from personagap.demo.recentering import truth
 from personagap.embeddings import embed
 from personagap.errors import UserError
 from personagap.recentering import attributes, classifiers, judges
-from personagap.results import corrected, wide
+from personagap.results import add_holm, wide
 
 HEADER = "prompt_id,user,attribute_index,prompt,attribute,human_majority,judge\n"
 ROW = "1,ann@x.org,0,What now?,The user naps.,true,no\n"
@@ -160,13 +160,15 @@ def test_latent_truth_and_leave_one_out_recover_planted_values(demo_relevance):
         gold="human_majority",
         **quick,
     )
-    answers = recentering.verdicts.stand_in(replacement, latent, few)["answer"]
+    answers = recentering.verdicts.may_replace(replacement, latent, few)["answer"]
     assert "judge_broad list-wise: " in answers[0]
     assert "of 3 (advantage probability 0." in answers[0]
     assert answers[1].count("judge_") == 3 and "with judge_strict 1." in answers[2]
-    assert recentering.verdicts.stand_in(None).empty
+    assert recentering.verdicts.may_replace(None).empty
     # Without a seed the same few labels are selected too.
-    tables = [recentering.judges.stand_in(judgments, "human_majority", **quick) for _ in range(2)]
+    tables = [
+        recentering.judges.replacement(judgments, "human_majority", **quick) for _ in range(2)
+    ]
     pd.testing.assert_frame_equal(tables[0][2], tables[1][2])
 
 
@@ -305,7 +307,7 @@ def test_verdict_has_one_sentence_per_question(demo_relevance):
         pd.concat([gold, attributes.retrieval_scores(pairs)]), n_bootstrap=100
     )
     versus = classifiers.compare(judgments, demo_relevance.trained, n_bootstrap=100)
-    compared = corrected(pd.concat(paired), ["metric"])
+    compared = add_holm(pd.concat(paired), ["metric"])
     tables = (demo_relevance.metrics, demo_relevance.means, compared, scored, versus)
     table = recentering.verdicts.relevance(*tables).set_index("question")["answer"]
     at_once = (

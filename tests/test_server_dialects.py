@@ -375,10 +375,10 @@ def test_tokens_that_read_as_the_same_choice_are_summed():
         ("B", np.log(0.25)),
         ("\nB ", np.log(0.05)),
     ]
-    weights, unknown = replies.weigh(tokens, ["A", "B"])
+    weights, unknown = replies.read_choices(tokens, ["A", "B"])
     np.testing.assert_allclose(np.exp(weights), [0.6, 0.3])
     assert unknown is None
-    both, _ = replies.weigh(tokens, ["A", " A"])  # different strings are different choices
+    both, _ = replies.read_choices(tokens, ["A", " A"])  # different strings are different choices
     np.testing.assert_allclose(np.exp(both), [0.4, 0.2])
 
 
@@ -408,18 +408,18 @@ def test_token_strings_are_decoded():
 
 def test_unlisted_choice_has_an_upper_bound():
     """It is at most as likely as the last listed token, and as all unlisted ones together."""
-    by_last, unknown = replies.weigh(listed(A=0.7, B=0.2, x=0.001), ["A", "B", "C", "D"])
+    by_last, unknown = replies.read_choices(listed(A=0.7, B=0.2, x=0.001), ["A", "B", "C", "D"])
     np.testing.assert_allclose(np.exp(by_last), [0.7, 0.2, 0.001, 0.001])
     assert unknown is None  # shares are exact to within 0.2 points
-    by_rest, unknown = replies.weigh(listed(A=0.7, x=0.2, B=0.0999), ["A", "C", "B"])
+    by_rest, unknown = replies.read_choices(listed(A=0.7, x=0.2, B=0.0999), ["A", "C", "B"])
     np.testing.assert_allclose(np.exp(by_rest), [0.7, 0.0001, 0.0999])
     assert unknown is None
-    _, unknown = replies.weigh(listed(x=0.9, A=0.002, y=0.001), ["A", "C"])
+    _, unknown = replies.read_choices(listed(x=0.9, A=0.002, y=0.001), ["A", "C"])
     assert unknown == "C"  # may have a third of the choices' probability
-    _, unknown = replies.weigh(listed(x=0.9, y=0.05), ["A", "C"])
+    _, unknown = replies.read_choices(listed(x=0.9, y=0.05), ["A", "C"])
     assert unknown == "A"
     # OpenAI's placeholder for "very unlikely".
-    none, unknown = replies.weigh([("A", 0.0), ("B", -9999.0)], ["A", "B"])
+    none, unknown = replies.read_choices([("A", 0.0), ("B", -9999.0)], ["A", "B"])
     assert none.tolist() == [0.0, -9999.0] and unknown is None
 
 
@@ -431,7 +431,7 @@ def test_choice_shares_from_truncated_lists_are_within_the_promised_error():
         tokens = sorted(
             zip([*choices, *map(str, range(60))], np.log(p), strict=True), key=lambda pair: -pair[1]
         )[:20]
-        weights, unknown = replies.weigh(tokens, choices)
+        weights, unknown = replies.read_choices(tokens, choices)
         if unknown is None:
             n_known += 1
             shares = np.exp(weights) / np.exp(weights).sum()

@@ -34,7 +34,8 @@ def main(file, named, dtype):
         refused = judge([answer.text for answer in answers], harmless)
         rows.append({"condition": condition, "model": lm.id, "estimate": np.mean(refused)})
     table = pd.DataFrame(rows)
-    table["ci_low"], table["ci_high"] = limits.wilson(table["estimate"], len(harmless), 0.95)
+    interval = limits.wilson_interval(table["estimate"], len(harmless), 0.95)
+    table["ci_low"], table["ci_high"] = interval
     table[["estimate", "ci_low", "ci_high"]] *= 100
     columns = {"metric": "harmless requests refused", "n": len(harmless), "unit": "%"}
     table = result(table.assign(**columns, method="Wilson"), ["condition", "model"])

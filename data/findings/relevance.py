@@ -23,7 +23,7 @@ from personagap import datasets, gap, models, prompts
 from personagap.models.rendering import user_says
 from personagap.paths import CACHE
 from personagap.recentering import attributes, classifiers, tuning
-from personagap.results import corrected, result
+from personagap.results import add_holm, result
 
 GOLD, KEY, DRAWS = "human_majority", ["user", "prompt", "item"], 3
 #: Ways to split the pairs → the groups that are never divided; None divides single pairs.
@@ -218,7 +218,7 @@ def main(folder, embeddings, encoder, sft, grpo, steps, tuned, specs, states, dt
     old = old.fillna({"folds": "", "draw": "", "versus": "", "unit": ""})
     computed = pd.MultiIndex.from_frame(table[names])
     old = old[~pd.MultiIndex.from_frame(old[names]).isin(computed)]
-    table = corrected(pd.concat([table, old], ignore_index=True), ["folds", "versus", "metric"])
+    table = add_holm(pd.concat([table, old], ignore_index=True), ["folds", "versus", "metric"])
     table = result(table, ["classifier", "folds", "draw", "versus"])
     table = table[[*table.columns[: table.columns.get_loc("method") + 1]]]
     table.round(4).to_csv(file, index=False)

@@ -23,7 +23,7 @@ NUMBERS = {
 LARGEST = 10**12
 
 
-def tell_slips(package: str) -> None:
+def explain_errors_of(package: str) -> None:
     """Make the public functions of a package explain errors due to invalid arguments.
 
     If a call fails and an argument does not match its annotation, or is a table with values that

@@ -18,7 +18,7 @@ import pyarrow
 
 from personagap import personas
 from personagap._reading import read_csv, read_jsonl, read_text
-from personagap.errors import UserError, one_of
+from personagap.errors import UserError, require_one_of
 from personagap.paths import regular_file
 from personagap.schema import CONTROLS, SCORE_COLUMNS
 
@@ -126,7 +126,7 @@ def inspect_answers(file: Path, persona: str, columns: ColumnMap) -> Iterator[di
     # Runs are numbered in the order of rows.
     for sample in sorted(graded, key=lambda sample: sample["epoch"]):
         scorer, _, key = columns.get("score", next(iter(sample["scores"]))).partition(",")
-        one_of(sample["scores"], f"{file}: no scorer", scorer)
+        require_one_of(sample["scores"], f"{file}: no scorer", scorer)
         score = sample["scores"][scorer]
         value = score["value"][key] if key else score["value"]
         sources = run.get("task_args"), run.get("metadata"), sample.get("metadata")

@@ -165,14 +165,14 @@ def _rows(text: str) -> list[list[str]]:
         return list(csv.reader(io.StringIO(text)))
 
 
-def labels(column: pd.Series) -> pd.Series:
+def normalize_labels(column: pd.Series) -> pd.Series:
     """Normalize labels to lower-case words, and whole numbers to digits.
 
     A column of whole numbers with gaps is written by pandas as "1.0", which becomes "1".
 
     Examples
     --------
-    >>> labels(pd.Series([" Yes", "1.0", "1.5"])).tolist()
+    >>> normalize_labels(pd.Series([" Yes", "1.0", "1.5"])).tolist()
     ['yes', '1', '1.5']
     """
     words = column.astype("str").str.strip().str.lower()
@@ -216,7 +216,7 @@ def read_parquet(files: list[Path]) -> pd.DataFrame:
     return table.set_index(pd.RangeIndex(1, len(table) + 1))
 
 
-def anonymous(names: pd.Series, prefix: str = "u") -> pd.Series:
+def pseudonymize(names: pd.Series, prefix: str = "u") -> pd.Series:
     """Replace names by u01, u02 … in order of appearance, unless they have that form already."""
     # Pseudonyms are kept: new ones would not match those of other files.
     if names.str.fullmatch(rf"{prefix}\d+").all():

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from personagap import personas, tasks
-from personagap.errors import Unanswered, UserError, at_least, one_of
+from personagap.errors import Unanswered, UserError, require_at_least, require_one_of
 from personagap.hashing import digest, digests
 from personagap.models import Generation, Model, Sampling
 from personagap.models.answers import take_apart
@@ -129,14 +129,14 @@ def requests(
     """Return the requests of `ask`: the table of `plan` with a column ``prompt_hash``, and for each
     row the chat, the choices and the key in the store.
     """
-    one_of(ANSWERS, "answers are", answers)
+    require_one_of(ANSWERS, "answers are", answers)
     by_likelihood = answers == "likelihood"
     choices = {name: tasks.find(name).choices for name in items["task"].unique()}
     if by_likelihood and (open_ended := [name for name, words in choices.items() if not words]):
         remedy = f"ask for {', '.join(tasks.WITH_CHOICES)}, or generate answers"
         raise UserError(f"{open_ended[0]} has no choices to weigh by likelihood: {remedy}")
-    at_least(1, runs=runs)
-    at_least(0, seed=seed)
+    require_at_least(1, runs=runs)
+    require_at_least(0, seed=seed)
     known = personas.templates().index
     if not templates or isinstance(templates, str) or not set(templates) <= set(known):
         raise UserError(f"templates are {templates!r}: give a list of some of {', '.join(known)}")

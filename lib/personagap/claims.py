@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from personagap.limits import mover, satterthwaite, wilson
+from personagap.limits import mover_interval, satterthwaite_df, wilson_interval
 from personagap.paths import DATA
 from personagap.published import PAPERS, load
 from personagap.results import result
@@ -122,9 +122,9 @@ def _claim_row(claim: dict) -> dict:
         if than in points:
             other_least, other_most, _ = _designs(claim, numbers["n"][than], smallest)
             other_best, other_worst = other_least(other), other_most(other)
-        best = mover(value, least(value), other, other_best)
-        worst = mover(value, most(value), other, other_worst)
-        no_difference = mover(other, most(other), other, other_worst)
+        best = mover_interval(value, least(value), other, other_best)
+        worst = mover_interval(value, most(value), other, other_worst)
+        no_difference = mover_interval(other, most(other), other, other_worst)
         # Power follows from the wider of the intervals of the published and of no difference.
         width = max(np.ptp(worst), np.ptp(no_difference))
         row |= {"estimate": value - other, "detectable": min(100, width / 2 * _Z_POWER / _Z)}
@@ -174,7 +174,7 @@ def _designs(claim: dict, n: float, smallest: float) -> tuple[Interval, Interval
 
 
 def _wilson(value: float, n: float) -> tuple[float, float]:
-    low, high = 100 * wilson(value / 100, n, 0.95)
+    low, high = 100 * wilson_interval(value / 100, n, 0.95)
     return low, high
 
 
@@ -218,7 +218,7 @@ def _design_noises(quantity: str, smallest: float) -> list[tuple[float, float]]:
         # In points²; the joint PB² is a sum over tasks, and so is its expectation from noise.
         variances = 1e4 * answer_variance / (np.array(items) * runs)
         noise = variances.sum() * df_task / _N_IDENTITIES
-        df = satterthwaite(variances.sum(), *((variance, df_task) for variance in variances))
+        df = satterthwaite_df(variances.sum(), *((variance, df_task) for variance in variances))
         if stats.chi2.cdf(smallest**2 / noise * df, df) > 0.025:
             designs.append((noise, df))
     return sorted(designs)

@@ -86,7 +86,7 @@ def is_internal(error: Exception) -> bool:
     )
 
 
-def one_of(known: Iterable[str], what: str, value: object) -> None:
+def require_one_of(known: Iterable[str], what: str, value: object) -> None:
     """Raise `UserError` ("unknown protocol 'x': choose from …") unless ``value`` is ``known``."""
     if value not in (names := list(known)):
         raise UserError(f"{what} {brief(value)}: choose from {', '.join(map(str, names))}")
@@ -127,12 +127,12 @@ def _plain(name: object) -> str:
     return re.sub(r"[\W_]", "", str(name)).lower()
 
 
-def shares(**given: object) -> None:
+def require_fraction(**given: object) -> None:
     """Raise `UserError` unless parameters such as a level lie between 0 and 1.
 
     Examples
     --------
-    >>> shares(level=95)
+    >>> require_fraction(level=95)
     Traceback (most recent call last):
     personagap.errors.UserError: level is 95: give a number between 0 and 1, as 0.95
     """
@@ -145,15 +145,17 @@ def shares(**given: object) -> None:
             )
 
 
-def at_least(low: float, *, each: bool = False, whole: bool = True, **given: object) -> None:
+def require_at_least(
+    low: float, *, each: bool = False, whole: bool = True, **given: object
+) -> None:
     """Raise `UserError` unless parameters are (``whole``) numbers of at least ``low``.
 
     With ``each`` they must be non-empty lists of such numbers.
 
     Examples
     --------
-    >>> at_least(1, users=400)
-    >>> at_least(1, users=0)
+    >>> require_at_least(1, users=400)
+    >>> require_at_least(1, users=0)
     Traceback (most recent call last):
     personagap.errors.UserError: users is 0: give a whole number of at least 1
     """

@@ -7,7 +7,7 @@ import pandas as pd
 from personagap.errors import UserError
 from personagap.formatting import humanize
 from personagap.paths import DATA
-from personagap.results import corrected, result
+from personagap.results import add_holm, result
 
 #: Tables made by the scripts in ``data/findings`` from the runs of ``notebooks/findings.yaml``.
 TABLES = (
@@ -55,7 +55,7 @@ def bias(persona_effects: pd.DataFrame) -> pd.DataFrame:
     table = tasks.pivot_table(index=DESIGN, columns="metric", values="estimate", sort=False)
     # As in `personalization_bias`: the interval is that of the debiased PB², the test that of PB.
     intervals = tasks[tasks["metric"] == "debiased_pb2"].set_index(DESIGN)[["ci_low", "ci_high"]]
-    tests = corrected(tasks[tasks["metric"] == "pb"], ["metric"]).rename(columns={"n": "n_items"})
+    tests = add_holm(tasks[tasks["metric"] == "pb"], ["metric"]).rename(columns={"n": "n_items"})
     tests = tests.set_index(DESIGN)[["p_value", "p_adjusted", "family", "n_items"]]
     table = table.join(intervals).join(tests).reset_index()
     phrasings = table["phrasings"].map(lambda n: f", {n} phrasings" if n > 1 else "")
@@ -84,7 +84,7 @@ def remedies(table: pd.DataFrame) -> pd.DataFrame:
     condition = model + ": " + table["condition"].map(humanize)
     shown = table["compared_with"].eq("undefended") & table["task"].ne("joint") & metric.notna()
     table = table.assign(metric=metric, model=model, condition=condition)[shown]
-    return result(corrected(table, ["model", "metric"]), ["condition", "task"])
+    return result(add_holm(table, ["model", "metric"]), ["condition", "task"])
 
 
 def identities(table: pd.DataFrame) -> pd.DataFrame:

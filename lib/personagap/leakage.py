@@ -18,7 +18,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from personagap.errors import expect
-from personagap.results import require
+from personagap.results import require_columns
 from personagap.schema import CONTROLS
 
 #: Pattern of a first-person claim, up to the words for the identity.
@@ -61,8 +61,8 @@ def mentions(responses: pd.DataFrame, who: pd.DataFrame) -> pd.DataFrame:
     "stated" for answers to identities of that category, and "none" for the control's answers,
     searched for the same words.
     """
-    require(responses, "responses", "task", "persona", "item", "text")
-    require(who, "personas", "persona", "category", "phrase")
+    require_columns(responses, "responses", "task", "persona", "item", "text")
+    require_columns(who, "personas", "persona", "category", "phrase")
     expect(not set(who["persona"]) <= set(CONTROLS), "identities", who=who)
     answered = responses[responses["text"].notna()]
     answered = answered.assign(item=answered["task"] + "/" + answered["item"].astype(str))

@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike
 from scipy import special
 from statsmodels.stats.proportion import proportion_confint
 
-from personagap.errors import shares
+from personagap.errors import require_fraction
 
 
-def student(
+def t_interval(
     centre: ArrayLike,
     error: ArrayLike,
     df: ArrayLike,
@@ -31,13 +31,13 @@ def student(
     level : confidence level.
     low, high : bounds of the parameter.
     """
-    shares(level=level)
+    require_fraction(level=level)
     # Equals scipy.stats.t.ppf, without the cost of its checks.
     reach = special.stdtrit(df, (1 + level) / 2) * np.asarray(error)
     return np.clip([centre - reach, centre + reach], low, high)
 
 
-def satterthwaite(variance: float, *parts: tuple[float, float]) -> float:
+def satterthwaite_df(variance: float, *parts: tuple[float, float]) -> float:
     """Approximate degrees of freedom of a ``variance`` that is a sum of independent parts.
 
     Each part is a pair of a variance and its degrees of freedom. A part that is subtracted adds to
@@ -49,7 +49,7 @@ def satterthwaite(variance: float, *parts: tuple[float, float]) -> float:
     Welch's degrees of freedom for two means with squared errors 1 and 2 and 9 degrees of freedom
     each:
 
-    >>> satterthwaite(3, (1, 9), (2, 9))
+    >>> satterthwaite_df(3, (1, 9), (2, 9))
     16.2
     """
     spread = sum(part**2 / df for part, df in parts)
@@ -125,15 +125,15 @@ def t_adjustment(df: ArrayLike, level: float) -> Any:
     return (special.ndtri((1 + level) / 2) / special.stdtrit(df, (1 + level) / 2)) ** 2
 
 
-def wilson(share: ArrayLike, size: ArrayLike, level: float) -> np.ndarray:
+def wilson_interval(share: ArrayLike, size: ArrayLike, level: float) -> np.ndarray:
     """Wilson's score limits (2, …) of proportions with (effective) sample sizes ``size``."""
-    shares(level=level)
+    require_fraction(level=level)
     low, high = proportion_confint(np.multiply(share, size), size, 1 - level, "wilson")
     # The limits enclose the share, but rounding errors can exclude a share of 0 or 1.
     return np.stack([np.minimum(low, share), np.maximum(high, share)])
 
 
-def mover(
+def mover_interval(
     value: float, limits: tuple[float, float], other: float, limits_of_other: tuple[float, float]
 ) -> tuple[float, float]:
     """Limits of ``value`` − ``other`` from the limits of the two independent estimates.
@@ -142,7 +142,7 @@ def mover(
 
     Examples
     --------
-    >>> low, high = mover(50, (40, 60), 30, (30, 30))
+    >>> low, high = mover_interval(50, (40, 60), 30, (30, 30))
     >>> print(low, high)
     10.0 30.0
     """

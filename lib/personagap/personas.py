@@ -15,7 +15,7 @@ import pandas as pd
 
 from personagap import prompts
 from personagap._reading import Rule, check, read_csv, refuse
-from personagap.errors import UserError, expect, one_of
+from personagap.errors import UserError, expect, require_one_of
 from personagap.noun_phrases import in_word_order, noun_phrase
 from personagap.paths import DATA
 from personagap.redaction import HIDING
@@ -138,7 +138,7 @@ def select(
         remedy = f"identities are compared with 'none', so list it, as in {list(DEFAULT_CONTROLS)}"
         raise UserError(f"controls are {controls!r}: {remedy}")
     for name in listed:
-        one_of(CONTROLS, "unknown control", name)
+        require_one_of(CONTROLS, "unknown control", name)
     included = [name for name in CONTROLS if name in listed or name in requested]
     control_rows = {"persona": included, "category": "control", "phrase": "", "hint": ""}
     table = pd.concat([pd.DataFrame(control_rows, dtype="str"), table, *tables])
@@ -273,7 +273,7 @@ def system_prompt(persona: str, *, template: str = "paper", phrase: str | None =
 
 def asks_first(template: str) -> bool:
     """Return whether this template puts the question before the identity."""
-    one_of(templates().index, "unknown template", template)
+    require_one_of(templates().index, "unknown template", template)
     return "{question}" in templates()[template]
 
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pandas as pd
 
-from personagap.errors import UserError, one_of
+from personagap.errors import UserError, require_one_of
 from personagap.papers import PAPERS
 from personagap.paths import DATA
-from personagap.results import beside
+from personagap.results import with_reference
 
 
 def load(paper: str) -> pd.DataFrame:
@@ -23,7 +23,7 @@ def load(paper: str) -> pd.DataFrame:
     >>> table.loc[table["condition"] == "method=BM25", columns].values.tolist()
     [['f1', 0.243, "authors' blog"]]
     """
-    one_of(PAPERS, "no published numbers of", paper)
+    require_one_of(PAPERS, "no published numbers of", paper)
     na_options: dict[str, Any] = {"keep_default_na": False, "na_values": {"value": "", "n": ""}}
     return pd.read_csv(DATA / paper / "published.csv", **na_options)
 
@@ -42,8 +42,8 @@ def compare(measured: pd.DataFrame, paper: str) -> pd.DataFrame:
     -------
     DataFrame ``quantity condition comparable evidence published measured ci_low ci_high difference
     covered``, in the order of ``measured`` and the unit of the published number, see
-    `results.beside`. ``difference`` is measured − published; ``comparable`` is "yes" or "not
-    comparable: …" with the reason.
+    `results.with_reference`. ``difference`` is measured − published; ``comparable`` is "yes" or
+    "not comparable: …" with the reason.
 
     Raises
     ------
@@ -71,4 +71,4 @@ def compare(measured: pd.DataFrame, paper: str) -> pd.DataFrame:
     if unmatched.any():
         name = ", ".join(reference.loc[unmatched, key].iloc[0].astype(str))
         raise UserError(f"{paper}: not exactly one published number for {name}")
-    return beside(measured, reference, key, "measured")
+    return with_reference(measured, reference, key, "measured")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from personagap.formatting import MISSING, format_cell, format_number, humanize, word_table
 from personagap.redaction import escaped
-from personagap.results import correction, quantities
+from personagap.results import correction, interval_columns
 
 #: Maximum number of rows shown; the CSV has all of them.
 ROWS = 30
@@ -84,7 +84,7 @@ def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     1  gsm8k  1.2 [−0.3, 2.6], {'in brackets': '95 % interval', 'items': '60'})
     """
     table = _join_interval_columns(_flatten(table))
-    pairs = quantities(table)
+    pairs = interval_columns(table)
     ends = {end for pair in pairs.values() for end in pair}
     unit = _unit(table)
     # Two one-sided tests at 5 % correspond to a 90 % interval.
@@ -120,7 +120,10 @@ def row_names(table: pd.DataFrame, key: list[str]) -> pd.Series:
 
 def compact(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table as text, estimates with their intervals: "0.480 [0.410, 0.550]"."""
-    shown, pairs = table.map(format_number).astype("str").mask(table.isna(), ""), quantities(table)
+    shown, pairs = (
+        table.map(format_number).astype("str").mask(table.isna(), ""),
+        interval_columns(table),
+    )
     for name in shown.columns[shown.columns.str.startswith("p_")]:
         shown[name] = shown[name].mask(table[name] < 0.001, "< 0.001")
     for name, (low, high) in pairs.items():
@@ -148,7 +151,7 @@ def _flatten(table: pd.DataFrame) -> pd.DataFrame:
 
 def _join_interval_columns(table: pd.DataFrame) -> pd.DataFrame:
     """Join interval ends without an estimate, such as simultaneous intervals, into one column."""
-    ends = {end for pair in quantities(table).values() for end in pair}
+    ends = {end for pair in interval_columns(table).values() for end in pair}
     for low in [name for name in table.columns if name.endswith("_low") and name not in ends]:
         name, high = low.removesuffix("_low"), low.removesuffix("_low") + "_high"
         if high in table and _numeric(table[low]) and _numeric(table[high]):

@@ -26,7 +26,7 @@ COLUMNS = [
 _DEFAULTS = {"family": "", "unit": "", "method": ""}
 
 
-def require(table: pd.DataFrame, what: str, *columns: str) -> None:
+def require_columns(table: pd.DataFrame, what: str, *columns: str) -> None:
     """Raise `UserError` unless ``table`` is a DataFrame with each of these columns exactly once.
 
     ``what`` is the name of the table in the plural, such as "scores".
@@ -61,7 +61,7 @@ def factorized(column: Any, **how: Any) -> tuple[np.ndarray, Any]:
     return codes, names
 
 
-def generator(seed: Any) -> np.random.Generator:
+def random_generator(seed: Any) -> np.random.Generator:
     """``numpy.random.default_rng``, with a `UserError` for an invalid seed."""
     try:
         return np.random.default_rng(seed)
@@ -144,7 +144,7 @@ def wide(table: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
     return pd.DataFrame(columns).reindex(columns["n"].index).reset_index()
 
 
-def quantities(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
+def interval_columns(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """Map columns of estimates to the names of their two interval columns.
 
     The limits of ``x`` are ``x_low`` and ``x_high``; ``ci_low`` and ``ci_high`` belong to the last
@@ -153,7 +153,7 @@ def quantities(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
     Examples
     --------
     >>> row = {"task": "mmlu", "estimate": 1.0, "ci_low": 0.5, "ci_high": 1.5}
-    >>> quantities(pd.DataFrame([row]))
+    >>> interval_columns(pd.DataFrame([row]))
     {'estimate': ('ci_low', 'ci_high')}
     """
     numeric, previous, limits = set(table.select_dtypes("number")), None, {}
@@ -166,13 +166,13 @@ def quantities(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
     return limits
 
 
-def keys(table: pd.DataFrame) -> list[str]:
+def key_columns(table: pd.DataFrame) -> list[str]:
     """Return the columns that identify a row.
 
     These are the text columns before the first estimate, and numeric ones if rows are not unique
     otherwise.
     """
-    first = min(map(table.columns.get_loc, quantities(table)), default=len(table.columns))
+    first = min(map(table.columns.get_loc, interval_columns(table)), default=len(table.columns))
     numeric = table.select_dtypes("number").columns
     names = [name for name in table.columns[:first] if name not in numeric]
     for name in table.columns[: max(first, 1)].intersection(numeric):
@@ -181,7 +181,7 @@ def keys(table: pd.DataFrame) -> list[str]:
     return names
 
 
-def beside(
+def with_reference(
     measured: pd.DataFrame, reference: pd.DataFrame, on: Sequence[str], name: str = "estimated"
 ) -> pd.DataFrame:
     """Compare estimates with reference values: published, planted or true ones.
@@ -205,7 +205,7 @@ def beside(
     >>> rows = pd.DataFrame({"rater": ["a", "b"], "estimate": 0.5, "ci_low": 0.4, "ci_high": 0.6})
     >>> measured = result(rows, ["rater"], metric="accuracy", unit="share")
     >>> planted = pd.DataFrame({"rater": ["a"], "planted": [62.0], "unit": "percent"})
-    >>> beside(measured, planted, ["rater"])
+    >>> with_reference(measured, planted, ["rater"])
       rater  planted  estimated  ci_low  ci_high  difference  covered
     0     a     62.0       50.0    40.0     60.0       -12.0    False
     """
@@ -233,7 +233,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     return stepped[np.argsort(order)]
 
 
-def corrected(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+def add_holm(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Add Holm's p-values over each family of tests, and its name: ``p_adjusted family``.
 
     Parameters
@@ -244,19 +244,21 @@ def corrected(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     Examples
     --------
     >>> table = pd.DataFrame({"metric": ["f1", "f1", "kappa"], "p_value": [0.01, 0.04, 0.04]})
-    >>> corrected(table, ["metric"])
+    >>> add_holm(table, ["metric"])
       metric  p_value  p_adjusted          family
     0     f1     0.01        0.02    f1 (2 tests)
     1     f1     0.04        0.04    f1 (2 tests)
     2  kappa     0.04        0.04  kappa (1 test)
-    >>> corrected(table.assign(top_k=5), ["metric", "top_k"])["family"].iloc[2]
+    >>> add_holm(table.assign(top_k=5), ["metric", "top_k"])["family"].iloc[2]
     'kappa, top_k 5 (1 test)'
     """
-    return table.assign(**adjustment(table, by))
+    return table.assign(**holm_columns(table, by))
 
 
-def adjustment(columns: pd.DataFrame | Mapping[str, Sequence], by: Sequence[str]) -> dict[str, Any]:
-    """Return the columns that `corrected` adds, for a table or a mapping of columns."""
+def holm_columns(
+    columns: pd.DataFrame | Mapping[str, Sequence], by: Sequence[str]
+) -> dict[str, Any]:
+    """Return the columns that `add_holm` adds, for a table or a mapping of columns."""
     p_values = np.asarray(columns["p_value"], dtype=float)
     p_adjusted, names = np.full(len(p_values), np.nan), [""] * len(p_values)
     for values, rows in rows_by_family(columns, by).items():

@@ -18,7 +18,7 @@ import pandas as pd
 from personagap import personas
 from personagap._graded import COLUMNS, ColumnMap, csv_answers, inspect_answers, lm_eval_answers
 from personagap._reading import source
-from personagap.errors import UserError, expect, explained, one_of
+from personagap.errors import UserError, expect, explained, require_one_of
 from personagap.paths import DEMO
 
 #: Column of ``scores`` → where to find it.
@@ -38,7 +38,7 @@ def load(
     """
     expect(isinstance(place, (str, Path)), "a file or folder", place=place)
     place = DEMO / "scores.csv" if str(place) == "demo" else Path(place)
-    one_of(["auto", *KINDS], "unknown kind of scores", kind)
+    require_one_of(["auto", *KINDS], "unknown kind of scores", kind)
     for name, (read, patterns) in KINDS.items():
         if name == kind or (kind == "auto" and _files(place, patterns)):
             return read(place, columns, **how)

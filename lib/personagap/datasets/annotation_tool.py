@@ -59,7 +59,7 @@ def layout_errors(folder: str | Path) -> AbstractContextManager:
     return explained(problem, "datasets.annotation_tool lists the layouts")
 
 
-def refuse(bad: pd.DataFrame, wrong: str, remedy: str) -> None:
+def refuse_rows(bad: pd.DataFrame, wrong: str, remedy: str) -> None:
     """Raise `UserError` about the first of the ``bad`` rows, naming its ``file`` and ``row``."""
     if len(bad):
         raise UserError(f"{bad['file'].iloc[0]}, row {bad['row'].iloc[0]}: {wrong}: {remedy}")
@@ -115,7 +115,7 @@ def _explode(records: pd.DataFrame, column: str, *fields: str) -> pd.DataFrame:
     if any(bad):
         wrong = f"{column}[{table['item'][bad].iloc[0]}]: not an object with {', '.join(fields)}"
         wrong += ", the attribute a text" * ("attribute" in fields)
-        refuse(table[bad], wrong, "write the tool's layout")
+        refuse_rows(table[bad], wrong, "write the tool's layout")
     values = [[entry[field] for field in fields] for entry in table[column]]
     return table.assign(**pd.DataFrame(values, table.index, fields, dtype=object).infer_objects())
 
@@ -142,14 +142,16 @@ def conversation(conversation: list | dict) -> tuple[int, str]:
 
 def _is_true(values: pd.Series) -> pd.Series:
     """Return where values are true, also if written as text or number."""
-    return _reading.labels(values).isin(["true", "yes", "1"])
+    return _reading.normalize_labels(values).isin(["true", "yes", "1"])
 
 
 def _refuse_repeated_index(items: pd.DataFrame, *keys: str) -> None:
     """Refuse files that use an ``item_index`` for two items: annotations refer to items by it."""
     unique = items.drop_duplicates(["item_index", *keys])
     remedy = "number the items of all files throughout"
-    refuse(unique[unique.duplicated("item_index")], "an earlier item has its item_index", remedy)
+    refuse_rows(
+        unique[unique.duplicated("item_index")], "an earlier item has its item_index", remedy
+    )
 
 
 def extraction(records: dict[str, pd.DataFrame]) -> Tables:

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 
 from personagap import _reading
-from personagap._reading import Rule, anonymous, check, find_folder, read_csv, refuse, source
+from personagap._reading import Rule, check, find_folder, pseudonymize, read_csv, refuse, source
 from personagap.datasets import annotation_tool as tool
 from personagap.datasets.annotation_tool import LABELLED, UNIT, Tables
-from personagap.errors import UserError, alike, one_of
+from personagap.errors import UserError, alike, require_one_of
 from personagap.paths import DEMO, regular_file
 from personagap.schema import MAJORITY
 
@@ -79,7 +79,7 @@ def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
     """
     readers = {"extraction": tool.extraction, "relevance": tool.relevance}
     readers["response"] = tool.response
-    one_of(readers, "unknown stage", stage)
+    require_one_of(readers, "unknown stage", stage)
     folder = find_folder(data, DEMO / "recentering")
     with tool.layout_errors(folder):
         items, labels = readers[stage](tool.records(folder))
@@ -91,7 +91,9 @@ def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
             check(table, table["file"].iloc[0], TEXTS[stage])
         items = pd.concat(tables).drop_duplicates([*UNIT, *TEXTS[stage]], ignore_index=True)
         conflicting = items[items.duplicated(UNIT)]
-        tool.refuse(conflicting, "an earlier row of its item has other texts", "give all the same")
+        tool.refuse_rows(
+            conflicting, "an earlier row of its item has other texts", "give all the same"
+        )
         items = items.drop(columns=[*LABELLED[3:], "personalized_first"])
     return _tables(stage, items, labels, folder, "*.jsonl, *.csv")
 
@@ -138,7 +140,7 @@ def load_histories(data: str | Path = "demo") -> pd.DataFrame:
 
 def _anonymous_names(users: pd.Series) -> dict[str, str]:
     """Return the anonymous name of each user."""
-    return dict(zip(users, anonymous(users), strict=True))
+    return dict(zip(users, pseudonymize(users), strict=True))
 
 
 def _tables(
@@ -147,7 +149,7 @@ def _tables(
     """Return the tables of `load_judgments`: validated, labels on the stage's scale, anonymized."""
     # Annotators may be stored as numbers.
     labels = labels.assign(rater=labels["rater"].astype("str"))
-    texts = _reading.labels(labels["label"])
+    texts = _reading.normalize_labels(labels["label"])
     given = labels["label"].notna() & (texts != "")
     labels = labels.assign(label=texts.map(SCALES[stage]))[given]
     if items.empty or labels.empty:
@@ -155,7 +157,7 @@ def _tables(
         remedy = f"give {known} or {_example(stage)}"
         raise UserError(f"no judgments of stage {stage!r} in {folder}: {remedy}")
     scale = f"use one of {', '.join(SCALES[stage])}"
-    tool.refuse(labels[labels["label"].isna()], "a label outside the scale", scale)
+    tool.refuse_rows(labels[labels["label"].isna()], "a label outside the scale", scale)
     if stage == "relevance" and MAJORITY not in set(labels["rater"]):
         share = labels[labels["rater_kind"] == "human"].groupby(UNIT)["label"].mean()
         # A tie is no majority, so it counts as not relevant.
@@ -169,13 +171,15 @@ def _tables(
     if stage != "relevance":
         labels = labels[labels["rater"] != MAJORITY]
     people = (labels["rater_kind"] == "human") & (labels["rater"] != MAJORITY)
-    labels["rater"] = labels["rater"].mask(people, anonymous(labels["rater"][people], "human_"))
+    labels["rater"] = labels["rater"].mask(people, pseudonymize(labels["rater"][people], "human_"))
     columns = [*LABELLED, *["personalized_first"] * (stage == "response")]
     judgments = items[["source", *UNIT]].merge(labels[columns], on=UNIT, how="right")
     unknown = judgments[judgments["source"].isna()]
-    tool.refuse(unknown, "judges what no file of items holds", "add the items, or drop the row")
+    tool.refuse_rows(
+        unknown, "judges what no file of items holds", "add the items, or drop the row"
+    )
     repeated = judgments[judgments.duplicated([*UNIT, "rater"])]
-    tool.refuse(repeated, "judges what its rater judged before", "keep one of the two")
+    tool.refuse_rows(repeated, "judges what its rater judged before", "keep one of the two")
     # Number the users before dropping items without judgments, as `load_histories` does.
     names = _anonymous_names(items["user"])
     items = items.merge(judgments[UNIT].drop_duplicates())
@@ -252,7 +256,7 @@ def _wide(file: Path) -> pd.DataFrame:
         if not rater.strip():
             remedy = "name the rater, or remove it"
             raise UserError(f"{file}: a column after 'attribute' has no name: {remedy}")
-        texts = _reading.labels(table[rater])
+        texts = _reading.normalize_labels(table[rater])
         if (texts == "").all():
             remedy = "fill it in or remove the column"
             raise UserError(f"{file}: column {rater!r}: no judgment at all: {remedy}")

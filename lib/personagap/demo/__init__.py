@@ -12,9 +12,9 @@ import pandas as pd
 from personagap import ask, effects, personas, tasks
 from personagap.demo import exact
 from personagap.demo.planted import answers, planted_probabilities
-from personagap.errors import UserError, at_least
+from personagap.errors import UserError, require_at_least
 from personagap.models import Model
-from personagap.results import beside
+from personagap.results import with_reference
 
 #: Templates added after the models of the bundle were trained: their true values can be computed,
 #: but none were planted.
@@ -113,14 +113,14 @@ def truth(cells: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    Table of ``results.beside``, in points, one row per row of ``bias``: ``dimension quantity
-    planted true estimated ci_low ci_high difference covered``. ``estimated`` is from
+    Table of ``results.with_reference``, in points, one row per row of ``bias``: ``dimension
+    quantity planted true estimated ci_low ci_high difference covered``. ``estimated`` is from
     ``effects.pb_corrected``.
     """
     reference = pd.DataFrame({column: exact_bias(cells, column) for column in ["planted", "true"]})
     reference.insert(0, "quantity", "PB")
     reference = reference.rename_axis("dimension").reset_index()
-    return beside(effects.pb_corrected(bias), reference, ["dimension"])
+    return with_reference(effects.pb_corrected(bias), reference, ["dimension"])
 
 
 def exact_bias(cells: pd.DataFrame, column: str) -> pd.Series:
@@ -153,7 +153,7 @@ def preference_pairs(
     if without is not None:
         # Matched by question, since items of other data may have the same names.
         items = items.merge(without[["task", "question"]].drop_duplicates(), how="left_anti")
-    at_least(1, n=n)
+    require_at_least(1, n=n)
     if items.empty:
         nothing = "no demo items are left to train on"
         raise UserError(f"{nothing}: set items_per_task below the number there is")

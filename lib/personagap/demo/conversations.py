@@ -20,7 +20,7 @@ from personagap.hashing import digest
 from personagap.models import Generation
 from personagap.recentering import remedies
 from personagap.recentering.extraction import FAILURES
-from personagap.results import beside
+from personagap.results import with_reference
 
 SEED = 20260605
 #: P(accepted), P(uncertain), P(rejected) by people, given the kind of attribute.
@@ -137,7 +137,7 @@ def truth(
     agreement: pd.DataFrame,
     failures: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Compare planted and estimated values of the extraction tables (``results.beside``)."""
+    """Compare planted values with estimates of extraction, by ``results.with_reference``."""
     people = acceptance.query("rater_kind == 'human' and label == 'accepted'")
     broken = failures.query("step == 'extract'")
     estimates = [
@@ -146,4 +146,4 @@ def truth(
         agreement.assign(quantity="κ, " + agreement["pair"]),
         broken.assign(quantity="outputs with " + broken["problem"]),
     ]
-    return beside(pd.concat(estimates), planted("extraction"), ["quantity"])
+    return with_reference(pd.concat(estimates), planted("extraction"), ["quantity"])

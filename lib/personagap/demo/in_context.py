@@ -6,7 +6,7 @@ import pandas as pd
 from personagap.demo.selector import Selector
 from personagap.gap.resampling import resample
 from personagap.personalllm.adaptation import Examples, Study, by_selection, serve
-from personagap.results import beside
+from personagap.results import with_reference
 
 
 def truth(
@@ -49,7 +49,9 @@ def truth(
     # Standard error within prompts: the truth refers to these prompts, only users are sampled.
     error = np.sqrt(difference.groupby("prompt").var().mean() / len(difference))
     reference = rows[["contrast", "shots"]].assign(true_se=error, true=difference.mean())
-    table = beside(rows, reference, ["contrast", "shots"]).rename(columns={"contrast": "quantity"})
+    table = with_reference(rows, reference, ["contrast", "shots"]).rename(
+        columns={"contrast": "quantity"}
+    )
     table.insert(2, "planted", "follows its examples" if lm.planted == "benefit" else "0")
     # The truth is itself estimated, so its error widens the range that counts as covered.
     half_width = np.hypot(table["ci_high"] - table["estimated"], 1.96 * table["true_se"].fillna(0))

@@ -14,7 +14,7 @@ import pandas as pd
 from personagap.paths import DEMO
 from personagap.personalllm.users import dirichlet, heterogeneity, vote_shares, winners
 from personagap.personalllm.users.heterogeneity import Population
-from personagap.results import beside
+from personagap.results import with_reference
 
 FOLDER = DEMO / "personalllm"
 #: Reward model → the pattern it counts per 100 words, and its reward for each doubling of length.
@@ -83,8 +83,8 @@ def truth(
 ) -> pd.DataFrame:
     """Compare estimates of ``users.heterogeneity wins representativeness`` with the truth.
 
-    Returns a table of ``results.beside``. The true votes are those of the same users (``alpha
-    seed``) on the prompts of `population`, z-scored.
+    Returns a table of ``results.with_reference``. The true votes are those of the same users
+    (``alpha seed``) on the prompts of `population`, z-scored.
     """
     values, writers = population()
     values = (values - values.mean((0, 1))) / values.std((0, 1))
@@ -104,7 +104,7 @@ def truth(
     overall = opinions[opinions["attribute"] == "Overall"]
     measured = pd.concat([_named_votes(diversity), _named_wins(wins), _named_opinions(overall)])
     columns = ["quantity", "planted", "true"]
-    return beside(measured, pd.concat(reference)[columns], ["quantity"])
+    return with_reference(measured, pd.concat(reference)[columns], ["quantity"])
 
 
 def _named_votes(table: pd.DataFrame) -> pd.DataFrame:

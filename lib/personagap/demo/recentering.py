@@ -7,7 +7,7 @@ values.
 import pandas as pd
 
 from personagap.paths import DEMO
-from personagap.results import beside
+from personagap.results import with_reference
 
 FOLDER = DEMO / "recentering"
 
@@ -18,7 +18,8 @@ def planted(stage: str) -> pd.DataFrame:
 
 
 def truth(stage: str, *estimates: pd.DataFrame | None) -> pd.DataFrame:
-    """Compare planted and estimated values of "relevance" or "response" (``results.beside``).
+    """Compare planted with estimated values of "relevance" or "response", by
+    ``results.with_reference``.
 
     ``estimates`` are results of ``gap`` by ``rater`` or, for agreement, by ``pair``; None is
     ignored. Raters of ``latent_truth`` are named "… (latent)". Of ``alternative_annotator_test``
@@ -31,4 +32,4 @@ def truth(stage: str, *estimates: pd.DataFrame | None) -> pd.DataFrame:
     measured["rater"] = measured["rater"].mask(latent, measured["rater"] + " (latent)")
     all_annotators = measured["annotator"].isna() | (measured["annotator"] == "all")
     measured = measured[(latent | measured["truth"].isna()) & all_annotators]
-    return beside(measured, planted(stage), ["rater", "metric"])
+    return with_reference(measured, planted(stage), ["rater", "metric"])

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from personagap import prompts
-from personagap.errors import UserError, one_of
+from personagap.errors import UserError, require_one_of
 from personagap.models import Chats, Choices, Generation, Keep, Sampling
 from personagap.models.rendering import Messages
 
@@ -40,7 +40,7 @@ class Selector:
     continues = False
 
     def __init__(self, planted: str, responses: np.ndarray, rewards: np.ndarray):
-        one_of(PLANTED, "planted is", planted)
+        require_one_of(PLANTED, "planted is", planted)
         self.id, self.planted = f"simulated ({planted})", planted
         prompts.require_ours(self.id, "icl_winning", "icl_losing", "icl_both")
         vectors = rewards.reshape(responses.size, -1)

@@ -13,7 +13,7 @@ by_condition           any of these statistics for each condition
 equivalence            which identities are practically equivalent to the control?
 bias_equivalence       is PB too small to matter?
 partial_pooling        effects of all identities, shrunk according to their noise
-watched_contrasts      contrasts that may be inspected while results come in
+sequential_contrasts   contrasts that may be inspected while results come in
 answer_flips           how often do answers change with the identity, and between runs?
 additivity             does an intersection score what its parts predict?
 variance_components    what makes answers vary?
@@ -38,7 +38,7 @@ from personagap.effects.omnibus import omnibus
 from personagap.effects.pooling import partial_pooling
 from personagap.effects.power import detectable, items_needed, power, split_budget
 from personagap.effects.rates import outcomes, rates
-from personagap.effects.sequential import watched_contrasts
+from personagap.effects.sequential import sequential_contrasts
 from personagap.effects.simulate import simulate_scores, simulated_power
 
-_arguments.tell_slips(__name__)
+_arguments.explain_errors_of(__name__)

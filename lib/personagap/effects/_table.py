@@ -9,7 +9,7 @@ import pandas as pd
 
 from personagap.effects.anova import impute_additive
 from personagap.errors import UserError, expect
-from personagap.results import factorized, require
+from personagap.results import factorized, require_columns
 from personagap.schema import CONTROLS, NONRESPONSE
 
 POINTS = 100.0
@@ -85,7 +85,7 @@ def validate_scores(scores: pd.DataFrame, columns: Iterable[str] = ()) -> pd.Dat
     ------
     UserError : a column or value is missing, a score is outside [0, 1], or models are mixed.
     """
-    require(scores, "scores", "persona", "task", "item", "score", *columns)
+    require_columns(scores, "scores", "persona", "task", "item", "score", *columns)
     # A row with an outcome in place of a score is counted by `outcomes`; a score that is missing
     # without an outcome is a mistake, reported below.
     if "outcome" in scores:
@@ -121,7 +121,7 @@ def nonresponders(scores: pd.DataFrame) -> dict[str, set[str]]:
     return {task: set(personas) for task, personas in personas_by_task}
 
 
-def responder_cells(
+def cell_means_of_responders(
     rows: pd.DataFrame, task: str, nonresponding: Collection[str], cluster: str | None = None
 ) -> Cells:
     """Return the `cells` of a task, without personas that answered too few items.
@@ -225,7 +225,7 @@ def identity_cells(scores: pd.DataFrame, cluster: str | None = None) -> dict[str
         raise UserError(f"scores hold no identities beside the controls {', '.join(CONTROLS)}")
     for task, rows in by_task(scores):
         nonresponding = nonresponders_of.get(task, set()) - set(CONTROLS)
-        table = responder_cells(rows, task, nonresponding, cluster)
+        table = cell_means_of_responders(rows, task, nonresponding, cluster)
         if len(table.personas) < 2:
             reason = "personalization bias needs two identities, the scores hold one"
             problem = f"{task}: {reason}: compare it with the control (effects.contrasts)"

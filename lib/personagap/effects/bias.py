@@ -15,8 +15,8 @@ from personagap.effects.resampling import (
     flipped,
     pb_test,
 )
-from personagap.errors import UserError, shares
-from personagap.results import corrected, generator, require, result
+from personagap.errors import UserError, require_fraction
+from personagap.results import add_holm, random_generator, require_columns, result
 
 
 def personalization_bias(
@@ -100,11 +100,11 @@ def personalization_bias(
     0      mmlu  4.124        1.273      0.0        15.325   8.719   24.326
     1     joint  4.124        1.273      0.0        15.325   8.719   24.326
     """
-    shares(level=level)
+    require_fraction(level=level)
     tasks = identity_cells(scores, cluster)
     _check_identities(tasks, nonresponders(scores))
     means = {task: collapse_clusters(table.mean, table.clusters) for task, table in tasks.items()}
-    rngs = iter(generator(seed).spawn(2 * len(tasks)))
+    rngs = iter(random_generator(seed).spawn(2 * len(tasks)))
     moments = {task: Moments.of(x) for task, x in means.items()}
     sums = {task: cluster_sums(table.mean, table.clusters) for task, table in tasks.items()}
     nulls = {task: flipped(x, n_permutations, next(rngs)) for task, x in sums.items()}
@@ -131,7 +131,7 @@ def personalization_bias(
         # The joint test is a question of its own and needs no correction for the tasks.
         row["tests"] = "joint" if dimension == "joint" else "tasks"
         rows.append(row)
-    table = corrected(pd.DataFrame(rows), ["tests"])
+    table = add_holm(pd.DataFrame(rows), ["tests"])
     del table["tests"]
     return table
 
@@ -147,7 +147,9 @@ def pb_corrected(bias: pd.DataFrame) -> pd.DataFrame:
     -------
     Keys ``condition`` (if present) and ``dimension``, and the ``results.COLUMNS``, in points.
     """
-    require(bias, "results of bias", "dimension", "debiased_pb2", "ci_low", "ci_high", "n_items")
+    require_columns(
+        bias, "results of bias", "dimension", "debiased_pb2", "ci_low", "ci_high", "n_items"
+    )
     keys = [name for name in ("condition", "dimension") if name in bias]
     columns = ["estimate", "ci_low", "ci_high"]
     squares = bias[["debiased_pb2", "ci_low", "ci_high"]].set_axis(columns, axis=1)

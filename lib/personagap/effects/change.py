@@ -10,15 +10,15 @@ from personagap.effects._table import (
     POINTS,
     Cells,
     by_task,
+    cell_means_of_responders,
     nonresponders,
-    responder_cells,
     validate_scores,
 )
 from personagap.effects.paired import clustered_mean, crossed_test, pseudo_difference, sign_flip
 from personagap.effects.resampling import Bootstrap, Moments, resampled_means
-from personagap.errors import UserError, expect, one_of, shares
-from personagap.limits import student
-from personagap.results import corrected, generator, require, result
+from personagap.errors import UserError, expect, require_fraction, require_one_of
+from personagap.limits import t_interval
+from personagap.results import add_holm, random_generator, require_columns, result
 from personagap.schema import CONTROLS
 
 
@@ -45,7 +45,7 @@ def by_condition(
         condition persona   n
     0  undefended    none  10
     """
-    require(scores, "scores", "condition")
+    require_columns(scores, "scores", "condition")
     conditions = scores.groupby("condition", sort=False, dropna=False)
     tables = {name: statistic(rows.drop(columns="condition"), **how) for name, rows in conditions}
     return pd.concat(tables, names=["condition"]).reset_index("condition").reset_index(drop=True)
@@ -126,10 +126,10 @@ def paired_change(
     """
     if not comparisons:
         raise UserError("no conditions to compare: name one, and the one to compare it with")
-    shares(level=level)
+    require_fraction(level=level)
     wanted = "a dictionary, condition → the one before it"
     expect(isinstance(comparisons, Mapping), wanted, comparisons=comparisons)
-    require(scores, "scores", "condition")
+    require_columns(scores, "scores", "condition")
     # Conditions may be different models, which `validate_scores` would refuse to mix.
     answered = validate_scores(scores.drop(columns="model", errors="ignore"), ["condition"])
     nonresponding, scores = nonresponders(scores), answered[~answered["persona"].isin(CONTROLS)]
@@ -137,7 +137,7 @@ def paired_change(
     rows = []
     for number, (after, before) in enumerate(comparisons.items()):
         for condition in (after, before):
-            one_of(conditions, "scores hold no condition", condition)
+            require_one_of(conditions, "scores hold no condition", condition)
         tasks = {
             task: _paired_cells(part, before, after, task, nonresponding.get(task, set()))
             for task, part in by_task(scores)
@@ -154,7 +154,7 @@ def paired_change(
         rows += [key | {"task": "joint"} | row | size for row in _spread_rows(changes, level)]
     table = pd.DataFrame(rows)
     table["estimate"] = table["after"] - table["before"]
-    table = corrected(table, ["task", "metric"])
+    table = add_holm(table, ["task", "metric"])
     return result(table, ["condition", "compared_with", "task"])
 
 
@@ -172,7 +172,9 @@ def _paired_cells(
             f"{task}: {before} and {after} need scores of the same phrasings; {details}"
         )
     pair = rows["condition"].astype("str") + "/" + rows["template"].astype("str")
-    table = responder_cells(rows.assign(template=pair), task, nonresponding - set(CONTROLS))
+    table = cell_means_of_responders(
+        rows.assign(template=pair), task, nonresponding - set(CONTROLS)
+    )
     if len(table.personas) < 2:
         problem = f"fewer than two identities have answers that say anything, {before} and {after}"
         raise UserError(f"{task}: {problem}")
@@ -207,10 +209,10 @@ class _Change(NamedTuple):
         for half, x in enumerate(np.split(table.mean, 2, axis=1)):
             moments, by_item = Moments.of(x), x.mean(axis=(0, 1))
             # The same seed resamples the same items in both conditions, and for the mean.
-            items, rest = generator(seed), np.random.default_rng([*seed, half])
+            items, rest = random_generator(seed), np.random.default_rng([*seed, half])
             drawn = Bootstrap.draw(x, n_draws, items, rest, 1 / table.runs.max())
             error = drawn.error2 - drawn.noise + 2 * max(moments.debiased, 0.0) ** 0.5 * drawn.cross
-            mean, means = by_item.mean(), resampled_means(by_item, n_draws, generator(seed))
+            mean, means = by_item.mean(), resampled_means(by_item, n_draws, random_generator(seed))
             slopes = mean * (1 - mean), means * (1 - means)
             conditions.append((moments.debiased, moments.debiased - error, *slopes))
         return cls(*map(np.array, zip(*conditions, strict=True)))
@@ -284,7 +286,7 @@ def _mean_row(table: Cells, level: float) -> dict:
     else:
         centre, se, df = clustered_mean(difference[0], np.arange(n), pseudo)
         p_value = sign_flip(difference[0])
-    low, high = POINTS * student(centre, se, df, level, -1, 1)
+    low, high = POINTS * t_interval(centre, se, df, level, -1, 1)
     row = {"metric": "mean", "unit": "points", "p_value": p_value, "method": method}
     row |= {"before": POINTS * old.mean(), "after": POINTS * new.mean()}
     return row | {"ci_low": low, "ci_high": high}

@@ -18,9 +18,9 @@ from personagap.effects._table import (
 from personagap.effects.bias import bootstrap_world, inverted_interval
 from personagap.effects.paired import clustered_mean
 from personagap.effects.resampling import Bootstrap, Moments, collapse_clusters
-from personagap.errors import UserError, at_least, expect, shares
-from personagap.limits import student
-from personagap.results import corrected, factorized, generator, result
+from personagap.errors import UserError, expect, require_at_least, require_fraction
+from personagap.limits import t_interval
+from personagap.results import add_holm, factorized, random_generator, result
 from personagap.schema import CONTROLS
 
 #: With fewer items on which identities differ in score, the equivalence test exceeds its level.
@@ -75,12 +75,12 @@ def bias_equivalence(
     0   mmlu     pb     0.309    0.887      0.0
     1  joint     pb     0.309    0.887      0.0
     """
-    at_least(0, whole=False, margin=margin)
-    shares(alpha=alpha)
+    require_at_least(0, whole=False, margin=margin)
+    require_fraction(alpha=alpha)
     expect(alpha < 0.5, "a level below 0.5", alpha=alpha)
     tables = identity_cells(scores, cluster)
     moments, errors, n_items, n_differing = {}, {}, {}, {}
-    rngs = generator(seed).spawn(len(tables))
+    rngs = random_generator(seed).spawn(len(tables))
     for (task, table), rng in zip(tables.items(), rngs, strict=True):
         x = collapse_clusters(table.mean, table.clusters)
         moments[task], n_items[task] = Moments.of(x), len(table.items)
@@ -102,7 +102,7 @@ def bias_equivalence(
         if (few := sum(n_differing[task] for task in tasks)) < MIN_DIFFERING_ITEMS:
             method += f"; only {few} items differ between identities: may err in 10 %"
         rows.append(row | {"method": method})
-    table = corrected(pd.DataFrame(rows), ["tests"]).drop(columns="tests")
+    table = add_holm(pd.DataFrame(rows), ["tests"]).drop(columns="tests")
     table = table.assign(margin=margin, equivalent=table["p_adjusted"] <= alpha)
     return result(table, ["task"], metric="pb", unit="points")
 
@@ -193,7 +193,7 @@ def answer_flips(
             rows += [key | _row(share, codes, level, metric) for metric, share in flips.items()]
     if not rows:
         raise UserError("nothing to compare: the scores hold no identity with answers")
-    return result(corrected(pd.DataFrame(rows), ["task", "metric"]), ["task", "contrast"])
+    return result(add_holm(pd.DataFrame(rows), ["task", "metric"]), ["task", "contrast"])
 
 
 def _answer_counts(part: pd.DataFrame, answer: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -243,7 +243,7 @@ def _row(share: np.ndarray, clusters: np.ndarray, level: float, metric: str) -> 
     """Row of the mean over items of the ``share`` of flips, with its interval."""
     centre, se, df = clustered_mean(share, clusters, 1.0)
     excess = metric == "excess flips"
-    low, high = 100 * student(centre, se, df, level, -1 if excess else 0, 1)
+    low, high = 100 * t_interval(centre, se, df, level, -1 if excess else 0, 1)
     row = {"metric": metric, "estimate": 100 * share.mean(), "ci_low": low, "ci_high": high}
     row["method"] = "pairs of runs, t over items, two pseudo-items"
     # Only the excess is tested: that sampled answers flip at all is no finding.

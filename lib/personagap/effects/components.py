@@ -8,8 +8,8 @@ import pandas as pd
 from personagap.effects._table import POINTS, ROUNDING, Cells, identity_cells
 from personagap.effects.anova import level_contributions, mean_squares, subsets
 from personagap.effects.resampling import resampled_means
-from personagap.errors import shares
-from personagap.results import generator, result
+from personagap.errors import require_fraction
+from personagap.results import random_generator, result
 
 _NAMES = {"i": "identity", "p": "phrasing", "j": "item"}
 #: Draws of the mean squares: a hundred lie beyond each limit of a 95 % interval.
@@ -66,8 +66,8 @@ def variance_components(
     2  identity × item  1500    55.621  0.022      0.001       0.044
     3              run  4500  1540.000  0.614      0.548       0.656
     """
-    shares(level=level)
-    rng = generator(seed)
+    require_fraction(level=level)
+    rng = random_generator(seed)
     tasks = identity_cells(scores)
     tables = [_components(table, rng, level).assign(task=task) for task, table in tasks.items()]
     return result(pd.concat(tables), ["task", "component"])

@@ -9,8 +9,8 @@ from scipy import stats
 
 from personagap.effects._table import POINTS, by_task, make_groups, nonresponders, validate_scores
 from personagap.effects.paired import NO_ESTIMATE, Paired, Task
-from personagap.errors import UserError, at_least, expect, shares
-from personagap.results import adjustment, columns_from_rows, result, rows_by_family
+from personagap.errors import UserError, expect, require_at_least, require_fraction
+from personagap.results import columns_from_rows, holm_columns, result, rows_by_family
 from personagap.schema import CONTROLS
 
 KEYS = ["task", "contrast"]
@@ -82,7 +82,7 @@ def contrasts(
     1        p01 − none   -12.333 -15.631   -8.913       0.000
     2  assistant − none     0.000  -3.361    3.361       1.000
     """
-    shares(level=level)
+    require_fraction(level=level)
     compared = list(iterate_contrasts(scores, control, by, cluster))
     tested = [(task, tests) for task, _, tests, row in compared if row.method != NO_ESTIMATE]
     family_sizes, rows = Counter(tested), []
@@ -135,7 +135,7 @@ def as_tested(rows: list[dict]) -> pd.DataFrame:
     p_values, p_bh = np.array(columns["p_value"], dtype=float), np.full(len(rows), np.nan)
     for members in rows_by_family(columns, family).values():
         p_bh[members] = stats.false_discovery_control(p_values[members])
-    columns |= adjustment(columns, family) | {"p_bh": p_bh}
+    columns |= holm_columns(columns, family) | {"p_bh": p_bh}
     del columns["tests"]
     return result(columns, KEYS, metric="score", unit="points")
 
@@ -178,8 +178,8 @@ def equivalence(
     1        p01 − none     -7.60       0.979       False
     2  assistant − none     -1.35       0.003        True
     """
-    at_least(0, whole=False, margin=margin)
-    shares(alpha=alpha)
+    require_at_least(0, whole=False, margin=margin)
+    require_fraction(alpha=alpha)
     expect(alpha < 0.5, "a level below 0.5", alpha=alpha)
     rows = []
     for task, name, tests, contrast in iterate_contrasts(scores, control, by, cluster):

@@ -5,8 +5,8 @@ import pandas as pd
 from scipy import stats
 
 from personagap.effects._table import POINTS
-from personagap.errors import UserError, shares
-from personagap.results import COLUMNS, generator, require, result
+from personagap.errors import UserError, require_fraction
+from personagap.results import COLUMNS, random_generator, require_columns, result
 
 #: No estimates are given if the interval of Youden's J (sensitivity + specificity − 1) extends
 #: below this value, where a corrected difference and its noise would be over five times the raw
@@ -72,9 +72,9 @@ def judge_corrected(
        estimate   raw  youden
     0      70.0  69.0     0.7
     """
-    shares(level=level)
-    require(card, "rows of the card", "by", "group", "metric", "estimate", "n")
-    require(table, "results", "ci_low", "ci_high")
+    require_fraction(level=level)
+    require_columns(card, "rows of the card", "by", "group", "metric", "estimate", "n")
+    require_columns(table, "results", "ci_low", "ci_high")
     if card.duplicated(["by", "group", "metric"]).any():
         raise UserError("the judge's card has two rows of one group and metric: leave one")
     known = card["metric"].isin(["sensitivity", "specificity"])
@@ -86,19 +86,19 @@ def judge_corrected(
     if not (score or "debiased_pb2" in table):
         wanted = "the table of effects.rates, effects.contrasts or effects.personalization_bias"
         raise UserError(f"these are no results that can be corrected for a judge: give {wanted}")
-    rng = generator(seed)
+    rng = random_generator(seed)
     sensitivity, specificity = _sensitivity_and_specificity(card, rng)
     youden = sensitivity + specificity - 1
     bias = "debiased_pb2" in table
     if bias:
         # Bias has other columns than ``results.COLUMNS``. A joint PB may include tasks that the
         # judge did not score.
-        require(table, "results", "dimension", "n_items")
+        require_columns(table, "results", "dimension", "n_items")
         table = table[table["dimension"] != "joint"]
         table = table.assign(n=table["n_items"], estimate=table["debiased_pb2"])
         same = {"metric": "debiased_pb2", "unit": "points²", "method": "item bootstrap"}
         table = result(table, ["dimension"], **same)
-    require(table, "results", *COLUMNS)
+    require_columns(table, "results", *COLUMNS)
     keys = list(table.columns[: table.columns.get_loc("metric")])
     raw = _normal_draws(table["estimate"], table["ci_low"], table["ci_high"], level, rng)
     # Quotients are unbounded near J = 0; where such draws are many, estimates are NaN (below).

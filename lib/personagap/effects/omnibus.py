@@ -7,8 +7,8 @@ from scipy import stats
 from personagap.effects._table import Cells, identity_cells
 from personagap.effects.anova import mean_squares
 from personagap.effects.resampling import Moments, flipped, pb_test
-from personagap.limits import satterthwaite
-from personagap.results import corrected, generator, result
+from personagap.limits import satterthwaite_df
+from personagap.results import add_holm, random_generator, result
 
 #: Smallest number of answers of the rarer kind, per identity, for the robust Wald test.
 MIN_RARER = 50
@@ -62,7 +62,7 @@ def omnibus(scores: pd.DataFrame, *, n_permutations: int = 2000, seed: int = 0) 
         x = cells.mean
         k, n_templates, n = x.shape
         moments = Moments.of(x)
-        pb = pb_test([moments], [flipped(x, n_permutations, generator(seed))])
+        pb = pb_test([moments], [flipped(x, n_permutations, random_generator(seed))])
         tests = [("sign flip of PB", pb["pb"], k - 1, pb["p_value"])]
         if n_templates > 1:
             tests.append(("quasi-F", *_quasi_f(x)))
@@ -74,7 +74,7 @@ def omnibus(scores: pd.DataFrame, *, n_permutations: int = 2000, seed: int = 0) 
         same = {"task": task, "estimate": pb["pb"], "n": n, "n_runs": int(cells.runs.max())}
         tables.append(table.assign(**same))
     # Corrected over tasks and not over methods, which test one hypothesis on the same data.
-    tested = corrected(pd.concat(tables, ignore_index=True), ["method"])
+    tested = add_holm(pd.concat(tables, ignore_index=True), ["method"])
     return result(tested, ["task"], metric="pb", unit="points")
 
 
@@ -117,6 +117,6 @@ def _quasi_f(x: np.ndarray) -> tuple[float, int, float]:
     noise = max(phrasing.value + item.value - residual.value, phrasing.value, item.value)
     if noise == 0:
         return 0.0, table["i"].df, 1.0
-    df = satterthwaite(noise, phrasing, item, residual)
+    df = satterthwaite_df(noise, phrasing, item, residual)
     f = table["i"].value / noise
     return f, table["i"].df, float(stats.f.sf(f, table["i"].df, df))

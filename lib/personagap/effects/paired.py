@@ -15,7 +15,7 @@ from scipy import fft, stats
 from personagap.effects._table import POINTS, ROUNDING, cells
 from personagap.effects.anova import mean_squares
 from personagap.errors import UserError
-from personagap.limits import cluster_df, satterthwaite, student
+from personagap.limits import cluster_df, satterthwaite_df, t_interval
 from personagap.schema import CONTROLS
 
 #: ``method`` of a contrast without an estimate, as answers were blocked, empty or unfinished.
@@ -42,7 +42,7 @@ class Paired(NamedTuple):
 
     def interval(self, level: float) -> tuple[float, float]:
         """Confidence interval in points."""
-        low, high = POINTS * student(self.centre, self.se, self.df, level, *self.bounds)
+        low, high = POINTS * t_interval(self.centre, self.se, self.df, level, *self.bounds)
         return low, high
 
     def row(self, task: str, contrast: str, level: float) -> dict:
@@ -200,7 +200,7 @@ def crossed_test(difference: np.ndarray, clusters: np.ndarray, pseudo: float) ->
     variance = max(item_se**2 + phrasing - within, item_se**2, phrasing)
     phrasing_df = table["p"].df
     parts = (item_se**2, item_df), (phrasing, phrasing_df), (within, item_df * phrasing_df)
-    df, se, estimate = satterthwaite(variance, *parts), variance**0.5, difference.mean()
+    df, se, estimate = satterthwaite_df(variance, *parts), variance**0.5, difference.mean()
     p_value = 2 * float(stats.t.sf(abs(estimate) / se, df))
     return estimate, se, df, estimate / se, p_value, "items × phrasings, Satterthwaite t"
 

@@ -10,8 +10,8 @@ from personagap.effects._table import POINTS, Cells, group_name, identity_cells
 from personagap.effects.paired import pseudo_difference
 from personagap.effects.resampling import Moments, collapse_clusters
 from personagap.errors import UserError
-from personagap.limits import cluster_correction, cluster_df, student
-from personagap.results import generator, result
+from personagap.limits import cluster_correction, cluster_df, t_interval
+from personagap.results import random_generator, result
 
 _GRID_SIZE, _DRAWS = 30, 4000
 
@@ -93,7 +93,7 @@ def partial_pooling(
     2         new item     -1.40  -57.03    59.02
     """
     tasks, rows = identity_cells(scores, cluster), []
-    rngs = generator(seed).spawn(len(tasks))
+    rngs = random_generator(seed).spawn(len(tasks))
     for (task, table), rng in zip(tasks.items(), rngs, strict=True):
         categories = _categories(table, by, task)
         posterior = _posterior(table, categories)
@@ -198,7 +198,7 @@ def _rows(
     # The posterior mean is exact; the mean of the draws would depend on the seed.
     expected = weights @ (posterior.weight @ posterior.mean)
     error = np.sqrt(np.einsum("mk,kl,ml->m", weights, posterior.error, weights))
-    limits = student(raw, error, cluster_df(np.bincount(table.clusters)), level)
+    limits = t_interval(raw, error, cluster_df(np.bincount(table.clusters)), level)
     tails = [(1 - level) / 2, (1 + level) / 2]
     deviation, shrunken = by_item - by_item.mean(axis=0), np.quantile(drawn, tails, axis=1).T
     rows = []

@@ -10,8 +10,8 @@ from scipy import optimize, stats
 
 from personagap.effects._table import POINTS, identity_cells
 from personagap.effects.components import variance_components
-from personagap.errors import UserError, at_least, expect, explained, shares
-from personagap.limits import satterthwaite
+from personagap.errors import UserError, expect, explained, require_at_least, require_fraction
+from personagap.limits import satterthwaite_df
 from personagap.results import wide
 
 #: Components (points²) assumed without a pilot: success probabilities are uniform over items and
@@ -75,10 +75,10 @@ def power(
         variance = {str(name): float(value) for name, value in named}
     expect(np.isfinite(list(variance.values())).all(), "finite variances", components=variance)
     items, runs, templates = map(_as_list, (n_items, n_runs, n_templates))
-    at_least(2, n_identities=n_identities)
-    at_least(2, each=True, n_items=items)
-    at_least(1, each=True, n_runs=runs, n_templates=templates)
-    shares(alpha=alpha, target=target)
+    require_at_least(2, n_identities=n_identities)
+    require_at_least(2, each=True, n_items=items)
+    require_at_least(1, each=True, n_runs=runs, n_templates=templates)
+    require_fraction(alpha=alpha, target=target)
     if target <= alpha:
         raise UserError(f"target is {target}: give a power above alpha, {alpha}")
     noise = NOISE_COMPONENTS if min(templates) == 1 else NOISE_COMPONENTS | PHRASING_COMPONENTS
@@ -164,7 +164,7 @@ def items_needed(
     """
     if (contrast is None) == (pb is None):
         raise UserError("items_needed takes one size: give contrast= or pb=, in points")
-    at_least(0, whole=False, **({"contrast": contrast} if pb is None else {"pb": pb}))
+    require_at_least(0, whole=False, **({"contrast": contrast} if pb is None else {"pb": pb}))
     column, size = ("smallest_contrast_holm", contrast) if pb is None else ("smallest_pb", pb)
 
     def suffices(n: int) -> bool:
@@ -216,10 +216,10 @@ def split_budget(
     3      187       4               7.07
     4      150       5               7.50
     """
-    at_least(1, budget=budget, max_items=max_items or budget)
+    require_at_least(1, budget=budget, max_items=max_items or budget)
     tables = []
     run_numbers, template_numbers = _as_list(n_runs), _as_list(n_templates)
-    at_least(1, each=True, n_runs=run_numbers, n_templates=template_numbers)
+    require_at_least(1, each=True, n_runs=run_numbers, n_templates=template_numbers)
     for runs, templates in product(run_numbers, template_numbers):
         items = min(budget // (runs * templates), max_items or budget)
         if items > 1:
@@ -257,9 +257,9 @@ def _design_row(
     if templates > 1:
         se2, item_df, phrasing_df = by_item + by_phrasing - within, n - 1, templates - 1
         both = (within, item_df * phrasing_df)
-        df = satterthwaite(se2, (by_item, item_df), (by_phrasing, phrasing_df), both)
+        df = satterthwaite_df(se2, (by_item, item_df), (by_phrasing, phrasing_df), both)
         pb_parts = (item / n + within, (k - 1) * item_df), (by_phrasing, (k - 1) * phrasing_df)
-        pb_df = satterthwaite(noise, *pb_parts)
+        pb_df = satterthwaite_df(noise, *pb_parts)
     else:
         se2, df, pb_df = by_item, n - 1, (k - 1) * (n - 1)
     # The mean of χ with k − 1 degrees of freedom, relative to its root mean square.

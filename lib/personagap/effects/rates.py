@@ -3,8 +3,8 @@
 import pandas as pd
 
 from personagap.effects._table import POINTS, by_task, require_unique, validate_scores
-from personagap.limits import t_adjustment, wilson
-from personagap.results import require, result
+from personagap.limits import t_adjustment, wilson_interval
+from personagap.results import require_columns, result
 from personagap.schema import NONRESPONSE
 
 #: Endings of an answer that are findings in themselves if some identities meet them more often.
@@ -53,7 +53,7 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     # The effective size is at most the number of answers, even if items differ less than by chance.
     size = t_adjustment(n - 1, level) * n * mean * (1 - mean) / spread
     size = size.clip(n, answers.size()).where(spread > 0, n)
-    low, high = POINTS * wilson(mean, size, level)
+    low, high = POINTS * wilson_interval(mean, size, level)
     columns = {
         "estimate": POINTS * mean, "ci_low": low, "ci_high": high,
         "n": n, "invalid_rate": POINTS * (1 - answers["valid"].mean()),
@@ -88,7 +88,7 @@ def outcomes(scores: pd.DataFrame) -> pd.DataFrame:
                 task  estimate
     0  mmlu, blocked      50.0
     """
-    require(scores, "scores", "persona", "task", "item", "outcome")
+    require_columns(scores, "scores", "persona", "task", "item", "outcome")
     parts = []
     for task, rows in scores.assign(valid=True, truncated=False).groupby("task", sort=False):
         for ending in ENDINGS:

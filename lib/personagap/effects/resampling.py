@@ -12,7 +12,7 @@ from scipy import sparse
 from personagap.effects._table import POINTS, ROUNDING
 from personagap.effects.anova import mean_squares
 from personagap.effects.paired import pseudo_difference
-from personagap.errors import at_least
+from personagap.errors import require_at_least
 
 #: Draws × items held in memory at once, some 20 MB.
 _CHUNK_CELLS = 1_000_000
@@ -89,7 +89,7 @@ def flipped(x: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray
     (2, n_draws) : PB², and the identity × phrasing variance over the number of phrasings (0 with
         one phrasing).
     """
-    at_least(1, n_permutations=n_draws)
+    require_at_least(1, n_permutations=n_draws)
     k, n_templates, _ = x.shape
     # All identities of an item share a sign, so their dependence within items is preserved.
     deviations = x - x.mean(axis=0)
@@ -185,7 +185,7 @@ class Bootstrap(NamedTuple):
         the largest effect of any item, or ``one_answer`` where no item shows any.
         """
         # With 20 draws the limits of a 95 % interval are the smallest and the largest draw.
-        at_least(20, n_bootstrap=n_draws)
+        require_at_least(20, n_bootstrap=n_draws)
         k, n_templates, n = x.shape
         centred = (x.mean(axis=1) - x.mean(axis=(0, 1))).T
         effect = centred.mean(axis=0)

@@ -8,14 +8,14 @@ from scipy import optimize
 
 from personagap.effects._table import POINTS, by_task, make_groups, validate_scores
 from personagap.effects.paired import Task
-from personagap.errors import UserError, expect, shares
-from personagap.results import corrected, result
+from personagap.errors import UserError, expect, require_fraction
+from personagap.results import add_holm, result
 
 #: Largest share of the capital that a single item can lose, so that none ruins the bettor.
 _MAX_STAKE = 0.5
 
 
-def watched_contrasts(
+def sequential_contrasts(
     scores: pd.DataFrame,
     control: str = "none",
     *,
@@ -59,14 +59,14 @@ def watched_contrasts(
     >>> from personagap.effects import simulate_scores
     >>> scores = simulate_scores([0, -12], n_items=600, n_runs=3, seed=1)
     >>> so_far = scores[scores["item"] < 300]  # a first look
-    >>> watched = watched_contrasts(so_far)
+    >>> watched = sequential_contrasts(so_far)
     >>> watched[["contrast", "estimate", "ci_low", "ci_high", "p_value", "n"]].round(3)
          contrast  estimate  ci_low  ci_high  p_value    n
     0  p00 − none    -2.111  -9.413    2.245    0.131  300
     1  p01 − none   -14.444 -20.483   -8.568    0.000  300
     2  any − none       NaN     NaN      NaN    0.000  300
     """
-    shares(level=level)
+    require_fraction(level=level)
     expect(isinstance(control, Hashable), "one persona's name", control=control)
     rows = []
     for task, part in by_task(validate_scores(scores)):
@@ -87,7 +87,7 @@ def watched_contrasts(
         pooled = np.mean(capitals, axis=0)
         row = {"contrast": f"any − {control}", "tests": "any", "n": len(pooled) - 1}
         rows.append(row | {"task": task, "p_value": _p_value(pooled)})
-    table = corrected(pd.DataFrame(rows), ["task", "tests"]).drop(columns="tests")
+    table = add_holm(pd.DataFrame(rows), ["task", "tests"]).drop(columns="tests")
     method = "confidence sequence by betting, valid at every look"
     return result(table, ["task", "contrast"], metric="difference", unit="points", method=method)
 

@@ -7,9 +7,9 @@ from numpy.typing import ArrayLike
 from personagap.effects._table import identity_cells
 from personagap.effects.contrasts import contrasts
 from personagap.effects.resampling import Moments, flipped, pb_test
-from personagap.errors import UserError, at_least, expect, explained
+from personagap.errors import UserError, expect, explained, require_at_least
 from personagap.limits import monte_carlo
-from personagap.results import generator, result
+from personagap.results import random_generator, result
 
 
 def simulate_scores(
@@ -51,8 +51,8 @@ def simulate_scores(
     >>> scores.groupby("persona", observed=True)["score"].mean().round(2).to_dict()
     {'none': 0.5, 'assistant': 0.5, 'p00': 0.5, 'p01': 0.61}
     """
-    rng = generator(seed)
-    at_least(1, n_items=n_items, n_runs=n_runs)
+    rng = random_generator(seed)
+    require_at_least(1, n_items=n_items, n_runs=n_runs)
     with explained("effects", "give one or more numbers, in points"):
         effect = np.asarray(effects, dtype=float) / 100
     usable = effect.ndim in (1, 2) and effect.size and np.isfinite(effect).all()
@@ -128,9 +128,9 @@ def simulated_power(
     1            p00 − none  power      0.60    0.36     0.81
     2            p01 − none  power      0.85    0.62     0.97
     """
-    at_least(1, replications=replications)
+    require_at_least(1, replications=replications)
     tests = []
-    for rng in generator(seed).spawn(replications):
+    for rng in random_generator(seed).spawn(replications):
         scores = simulate_scores(effects, n_items=n_items, n_runs=n_runs, seed=rng)
         (table,) = identity_cells(scores).values()
         # The test of `personalization_bias` with the same draws, without the interval, which takes

@@ -14,7 +14,7 @@ import pandas as pd
 
 from personagap.errors import UserError
 from personagap.paths import FIGURES
-from personagap.results import quantities
+from personagap.results import interval_columns
 from personagap.runs import Run, tables
 
 
@@ -63,7 +63,7 @@ def live(what: Run | Path | str | pd.DataFrame, table: str | None = None) -> wid
         named = {"table": what.reset_index(drop=True)}
     else:
         named = tables.read(Path(what.folder if isinstance(what, Run) else what))
-    intervals = {name: quantities(rows) for name, rows in named.items()}
+    intervals = {name: interval_columns(rows) for name, rows in named.items()}
     values = {name: intervals[name] or named[name].select_dtypes("number") for name in named}
     choices = [(name, value) for name in named for value in values[name]]
     # The requested table comes first, then those with intervals, which gain most from a picture.

@@ -15,7 +15,7 @@ from personagap.errors import UserError
 from personagap.explorer.shared import LOCK, contains_words, show_errors_in
 from personagap.figures.style import PALETTE, errorbars
 from personagap.formatting import humanize
-from personagap.results import keys, quantities
+from personagap.results import interval_columns, key_columns
 
 #: Settings for speed: fixed titles and margins, and text drawn by the browser
 FAST_DRAWING: dict[Any, Any] = {"axes.titley": 1.0, "savefig.bbox": None, "svg.fonttype": "none"}
@@ -72,9 +72,9 @@ def _image(kind: str, table: pd.DataFrame, value: str, texts: pd.DataFrame) -> t
     if texts.empty:
         raise UserError("No row holds these words.")
     rows = table.loc[texts.index]
-    names = readable.row_names(readable.with_names(rows), keys(table)).map(humanize)
+    names = readable.row_names(readable.with_names(rows), key_columns(table)).map(humanize)
     width, height, left = 9, 1.4 + 0.24 * len(rows), min(5, 0.3 + 0.085 * names.str.len().max())
-    columns = [value, *quantities(table).get(value, (value, value))]
+    columns = [value, *interval_columns(table).get(value, (value, value))]
     estimates = rows[columns].set_axis(["estimate", "ci_low", "ci_high"], axis=1)
     with mpl.rc_context(FAST_DRAWING), io.BytesIO() as buffer:
         fig = Figure(figsize=(width, height))

@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from personagap import palette, personas, tasks
 from personagap.errors import UserError, explained
-from personagap.results import keys, quantities
+from personagap.results import interval_columns, key_columns
 from personagap.runs.files import warned_if_damaged
 from personagap.runs.folder import read_facts, runs
 from personagap.runs.values import label_changes
@@ -194,9 +194,9 @@ def _label(task: str, score: float, valid: bool) -> str:
 
 def long(table: pd.DataFrame) -> pd.DataFrame:
     """Return a result table in long form: its keys and ``metric estimate ci_low ci_high``."""
-    intervals = quantities(table)
+    intervals = interval_columns(table)
     texts = table.columns.difference([*table.select_dtypes(["number", "bool"]), *intervals])
-    descriptive = [name for name in table if name in keys(table) or name in texts]
+    descriptive = [name for name in table if name in key_columns(table) or name in texts]
     # Most tables are in long form already, with one metric per row.
     if "metric" in table and len(intervals) == 1:
         ((value, (low, high)),) = intervals.items()

@@ -11,7 +11,7 @@ from personagap.explorer.results import Result, long
 from personagap.formatting import humanize
 from personagap.palette import series_styles
 from personagap.readable import column_header, display_names, row_names, with_names
-from personagap.results import keys, quantities, wide
+from personagap.results import interval_columns, key_columns, wide
 
 #: Corrections for multiplicity on offer, and the columns with their p-values
 CORRECTIONS = {"Holm": "p_adjusted", "Benjamini–Hochberg": "p_bh", "none": "p_value"}
@@ -151,7 +151,7 @@ def items(selection: Selection) -> Drawing:
 def raters(selection: Selection) -> Drawing:
     """Draw precision and recall of every rater, beside their agreement with one another."""
     saved = selection.run.table(_rater_tables(selection)[0]).drop_duplicates("rater")
-    intervals = quantities(saved)
+    intervals = interval_columns(saved)
     numbers = [column for metric, ends in intervals.items() for column in (metric, *ends)]
     table = saved[["rater", *numbers]].rename(columns={"rater": "key"})
     table = table.assign(colour=saved.get("rater_kind", "model"))
@@ -245,7 +245,7 @@ def published(selection: Selection) -> Drawing:
 def saved(selection: Selection) -> Drawing:
     """Draw the selected result table."""
     table = with_names(selection.run.table(selection.table))
-    table = table.assign(key=row_names(table, keys(table)).to_numpy())
+    table = table.assign(key=row_names(table, key_columns(table)).to_numpy())
     rows = with_names(long(table))
     title = f"Table {humanize(selection.table)}"
     if rows.empty:

@@ -24,4 +24,4 @@ from personagap.gap.shares import means
 from personagap.gap.simulate import simulate_ratings, simulate_relevance
 from personagap.gap.sources import adjusted_difference, proportion_difference
 
-_arguments.tell_slips(__name__)
+_arguments.explain_errors_of(__name__)

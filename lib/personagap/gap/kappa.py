@@ -6,7 +6,7 @@ from typing import Unpack
 import numpy as np
 import pandas as pd
 
-from personagap.errors import UserError, one_of
+from personagap.errors import UserError, require_one_of
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import KINDS, binary, kinds, units, without_majority
 from personagap.results import result
@@ -64,14 +64,14 @@ def _pairwise_kappa(
         raise UserError("agreement needs judgments of at least two raters, there is one")
     codes, labels = _label_codes(wide)
     require_few_labels(len(labels), "κ", "gap.reliability")
-    one_of(["nominal", "linear", "quadratic"], "unknown weights", weights or "nominal")
+    require_one_of(["nominal", "linear", "quadratic"], "unknown weights", weights or "nominal")
     k, disagreement = len(labels), _disagreement(labels, weights or "nominal")
     boot, rows, kappas = resample(wide.index, **how), [], []
     pairs = list(combinations(range(wide.shape[1]), 2))
     shared = np.stack([(codes[:, a] >= 0) & (codes[:, b] >= 0) for a, b in pairs], axis=1)
     kind_of = kinds(judgments)
     # With a misspelt gold, the majority would pass for one of the people it summarizes (R8).
-    one_of(kind_of | {MAJORITY: ""}, "no rater to be gold", gold)
+    require_one_of(kind_of | {MAJORITY: ""}, "no rater to be gold", gold)
     # With a model as gold, its agreement with people would pass for agreement among people.
     if kind_of.get(gold) == "model":
         people = ", ".join(rater for rater, kind in kind_of.items() if kind == "human")
@@ -244,7 +244,7 @@ def reliability(
     0                   Fleiss κ      0.06   -0.01     0.12
     1  Krippendorff α (interval)      0.29    0.17     0.41
     """
-    one_of(["nominal", "ordinal", "interval"], "unknown measurement", measurement)
+    require_one_of(["nominal", "ordinal", "interval"], "unknown measurement", measurement)
     wide = units(without_majority(judgments))
     codes, labels = _label_codes(wide)
     counts = (codes[:, :, None] == np.arange(len(labels))).sum(axis=1).astype(float)

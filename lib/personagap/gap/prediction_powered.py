@@ -8,7 +8,7 @@ import pandas as pd
 from personagap.errors import UserError
 from personagap.gap.resampling import TINY, How, Resampling, resample
 from personagap.gap.tables import columns_of, kinds, units
-from personagap.limits import student, with_pseudo_clusters
+from personagap.limits import t_interval, with_pseudo_clusters
 from personagap.results import result
 
 
@@ -119,6 +119,6 @@ def _limits(
     error = float(boot.standard_error(values, used))
     error = error if error > TINY else with_pseudo_clusters(0.0, 0.0, clusters)[1]
     # Clipped last, because the gain compares widths that the bounds of the scale do not cut.
-    limits = student(values[0], error, boot.df(used), boot.level)
+    limits = t_interval(values[0], error, boot.df(used), boot.level)
     low, high = np.clip(limits, *bounds)
     return low, high, np.ptp(limits)

@@ -14,7 +14,7 @@ from scipy import stats
 from personagap.errors import UserError
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import people_and_models
-from personagap.results import generator, result
+from personagap.results import random_generator, result
 
 #: Pairings tried: all n! of eight values or fewer, this number of random ones for more values.
 _MAX_PAIRINGS = 50_000
@@ -174,7 +174,7 @@ def exact_correlation(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> pd.Data
         permutation_type="pairings",
         vectorized=True,
         n_resamples=_MAX_PAIRINGS,
-        rng=generator(seed),
+        rng=random_generator(seed),
     )
     rho, p_t = stats.spearmanr(x, y)
     exact = len(test.null_distribution) < _MAX_PAIRINGS

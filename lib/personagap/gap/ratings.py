@@ -16,10 +16,10 @@ from personagap.gap.tables import (
     covariates_of,
     numbers,
     people_and_models,
-    require,
+    require_columns,
     without_majority,
 )
-from personagap.results import corrected, result
+from personagap.results import add_holm, result
 
 
 def judge_inflation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
@@ -65,7 +65,7 @@ def judge_inflation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame
         row |= boot.tested(inflation, np.stack(by_rater, axis=1), judged)
         rows.append(row | {"value": labels[both].mean(), "human": human_mean[both].mean()})
     constants = {"metric": "inflation", "unit": "rating", "method": _describe_method(boot, humans)}
-    return corrected(result(rows, ["rater"], **constants), ["metric"])
+    return add_holm(result(rows, ["rater"], **constants), ["metric"])
 
 
 def _describe_method(boot: Resampling, humans: list[str]) -> str:
@@ -125,7 +125,7 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
         rows.append({**row, "metric": "mention bias", **boot.tested(effect, where=rated)})
         rows.append({**row, "metric": "excess", **boot.tested(effect - human_effect, *raters)})
     constants = {"unit": "rating", "method": _describe_method(boot, humans)}
-    return corrected(result(rows, ["rater"], **constants), ["metric"])
+    return add_holm(result(rows, ["rater"], **constants), ["metric"])
 
 
 def _mention_effect(boot: Resampling, x: np.ndarray, mention: np.ndarray) -> np.ndarray:
@@ -151,7 +151,7 @@ def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How])
     response" (share of responses with a mean of at most 3). People are a random factor, as in
     `judge_inflation`, except for the last, which is based on the mean of these people.
     """
-    require(judgments, "label", "rater_kind", *item)
+    require_columns(judgments, "label", "rater_kind", *item)
     judgments = without_majority(judgments).assign(label=numbers)
     # As objects, because "human" may not be among the categories of a categorical column.
     rater = judgments["rater"].astype(object).where(judgments["rater_kind"] == "model", "human")
@@ -191,7 +191,7 @@ def rating_effects(
     `results` table with the key ``rater``: "human" (all human ratings) and each model less people.
     ``metric`` is the covariate, and ``estimate`` is in points of the rating per unit of it.
     """
-    require(judgments, "label", "rater_kind")
+    require_columns(judgments, "label", "rater_kind")
     judgments = judgments.assign(**covariates_of(judgments, covariates))
     judgments = without_majority(judgments).assign(label=numbers)
     key = [column for column in UNIT if column in judgments]
@@ -220,4 +220,4 @@ def rating_effects(
             row = {"rater": rater, "metric": covariate, "n": len(part)}
             rows.append(row | boot.tested(values, step=1 / np.ptp(part[covariate])))
     constants = {"unit": "rating per unit", "method": f"least squares, {boot.method}"}
-    return corrected(result(rows, ["rater"], **constants), ["metric"])
+    return add_holm(result(rows, ["rater"], **constants), ["metric"])

@@ -191,7 +191,7 @@ def paired_difference(
     -------
     `results` table, one row per metric, with the key ``contrast`` and ``value_a value_b``;
     ``estimate`` is a − b. The p-value agrees with the interval: it is below 1 − ``level`` where the
-    interval excludes 0. Tests are corrected when several pairs are compared (`results.corrected`).
+    interval excludes 0. Tests are corrected when several pairs are compared (`results.add_holm`).
 
     Examples
     --------

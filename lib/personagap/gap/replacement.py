@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from personagap.errors import UserError, expect, one_of, shares
+from personagap.errors import UserError, expect, require_fraction, require_one_of
 from personagap.gap.kappa import require_few_labels
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import people_and_models
-from personagap.limits import student
+from personagap.limits import t_interval
 from personagap.results import result
 
 
@@ -72,8 +72,8 @@ def alternative_annotator_test(
     5   human_2                   advantage     0.286       0.005
     7       all  mean advantage probability     0.609         NaN
     """
-    one_of(["nominal", "interval"], "unknown measurement", measurement)
-    shares(alpha=alpha)
+    require_one_of(["nominal", "interval"], "unknown measurement", measurement)
+    require_fraction(alpha=alpha)
     valid = isinstance(epsilon, Real) and 0 <= epsilon < 1
     expect(valid, "a share of at least 0 and below 1", epsilon=epsilon)
     # Two people: one is left out, and another must remain to compare the model and the first with.
@@ -145,7 +145,7 @@ def _advantage_row(gain: np.ndarray, usable: np.ndarray, boot: Resampling, epsil
     largest = max(np.abs(np.bincount(code, weights=gain[usable])).max(), 1.0) / usable.sum()
     # They also make up for degrees of freedom of all clusters where a person judged few of them.
     error, df = np.hypot(boot.standard_error(values), 2**0.5 * largest), boot.df()
-    low, high = student(values[0], error, df, boot.level, -1, 1)
+    low, high = t_interval(values[0], error, df, boot.level, -1, 1)
     p_value = float(special.stdtr(df, -(values[0] + epsilon) / error))
     row = {"metric": "advantage", "estimate": values[0], "ci_low": low, "ci_high": high}
     return row | {"p_value": p_value}

@@ -33,10 +33,16 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import special
 
-from personagap.errors import UserError, at_least, shares
+from personagap.errors import UserError, require_at_least, require_fraction
 from personagap.limits import cluster_correction as correction
-from personagap.limits import cluster_df, satterthwaite, student, wilson, with_pseudo_clusters
-from personagap.results import factorized, generator
+from personagap.limits import (
+    cluster_df,
+    satterthwaite_df,
+    t_interval,
+    wilson_interval,
+    with_pseudo_clusters,
+)
+from personagap.results import factorized, random_generator
 
 #: Fewest resamples accepted; fewer give no usable standard error, and a report wants hundreds.
 MIN_RESAMPLES = 20
@@ -155,11 +161,13 @@ class Resampling:
         """
         share, varies = np.asarray(share), ~np.asarray(by_definition)
         centre, error = self._centre_and_error(values, ~share & varies, where)
-        limits = student(centre, error, self.df(where), self.level, low, high)
+        limits = t_interval(centre, error, self.df(where), self.level, low, high)
         clusters = np.maximum(self.clusters(where), 1)
         constant = (error < TINY) & (np.isin(values[0], [0, 1]) | (clusters == 1)) & share & varies
         if constant.any():
-            at_clusters = wilson(values[0], np.where(constant, clusters, np.nan), self.level)
+            at_clusters = wilson_interval(
+                values[0], np.where(constant, clusters, np.nan), self.level
+            )
             limits = np.where(constant, at_clusters, limits)
         return limits
 
@@ -198,7 +206,7 @@ class Resampling:
             # Pseudo-clusters are for statistics that vary neither over clusters nor over raters.
             if not rater_error < TINY:
                 centre, error = values[0], np.asarray(rater_error)
-        low, high = student(centre, error, df, self.level)
+        low, high = t_interval(centre, error, df, self.level)
         p_value = 2 * special.stdtr(df, -np.abs(centre / error))
         return {"estimate": values[0], "ci_low": low, "ci_high": high, "p_value": p_value}
 
@@ -236,7 +244,7 @@ class Resampling:
             return 0.0, df
         # With few raters, most of the uncertainty is in the variance between them.
         parts = (squared_error, df), (between, n_raters - 1)
-        return variance**0.5, satterthwaite(variance, *parts, (within, df * (n_raters - 1)))
+        return variance**0.5, satterthwaite_df(variance, *parts, (within, df * (n_raters - 1)))
 
 
 def resample(
@@ -256,8 +264,8 @@ def resample(
     UserError : no such factor, or only one level of it; ``n_bootstrap`` is too small, or ``level``
         is not between 0 and 1.
     """
-    at_least(MIN_RESAMPLES, n_bootstrap=n_bootstrap)
-    shares(level=level)
+    require_at_least(MIN_RESAMPLES, n_bootstrap=n_bootstrap)
+    require_fraction(level=level)
     factors = list(cluster) if isinstance(cluster, (list, tuple)) else [cluster]
     if len(factors) not in (1, 2):
         raise UserError(f"cluster= takes one column or two that cross, not {len(factors)}")
@@ -291,6 +299,6 @@ def _multiplicities(sizes: tuple[int, ...], n_bootstrap: int, seed: int) -> list
 
     Cached, because analyses of the same design draw the same resamples.
     """
-    rng = generator(seed)
+    rng = random_generator(seed)
     # Drawing n of n with replacement is one multinomial draw; no index of units is needed.
     return [rng.multinomial(n, np.full(n, 1 / n), size=n_bootstrap) for n in sizes]

@@ -8,10 +8,10 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, precision_recall_curve
 from sklearn.model_selection import GroupKFold
 
-from personagap.errors import UserError, at_least
+from personagap.errors import UserError, require_at_least
 from personagap.gap.relevance import difference_table, gold_units, shared_units
 from personagap.gap.resampling import How, Resampling, resample
-from personagap.gap.tables import require, units
+from personagap.gap.tables import require_columns, units
 from personagap.results import result
 from personagap.schema import MAJORITY
 
@@ -100,7 +100,7 @@ def scored_metrics(
     0     a  prevalence      0.19     NaN      NaN
     1     a       auprc      0.29    0.22     0.35
     """
-    require(judgments, "prompt", "user")
+    require_columns(judgments, "prompt", "user")
     wide = gold_units(units(judgments), gold)
     if wide.isna().any(axis=None):
         remedy = "leave out incomplete raters"
@@ -175,7 +175,7 @@ def reliability_curve(
       rater  bin  estimate     n  score
     0     a    0      0.19  1008   0.51
     """
-    at_least(1, n_bins=n_bins)
+    require_at_least(1, n_bins=n_bins)
     wide = gold_units(units(judgments), gold)
     boot = resample(wide.index, **how)
     y = wide[gold].to_numpy()

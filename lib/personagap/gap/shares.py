@@ -7,8 +7,8 @@ import pandas as pd
 
 from personagap.errors import expect
 from personagap.gap.resampling import TINY, How, resample
-from personagap.limits import student, t_adjustment, wilson, with_pseudo_clusters
-from personagap.results import require, result
+from personagap.limits import t_adjustment, t_interval, wilson_interval, with_pseudo_clusters
+from personagap.results import require_columns, result
 
 
 def means(
@@ -56,7 +56,7 @@ def means(
     0  extract  share      0.25    0.04     0.72
     """
     expect(by, "one column or more", by=by)
-    require(table, "rows", value, *by, *([raters] if raters else []))
+    require_columns(table, "rows", value, *by, *([raters] if raters else []))
     # Joining tables can leave numbers in a column of dtype object.
     table = table.dropna(subset=value).assign(**{value: lambda rows: rows[value].infer_objects()})
     types = pd.api.types
@@ -82,15 +82,17 @@ def means(
         share = differences or of_shares or bool(np.isin(x, [0, 1]).all())
         if differences:
             centre, error = with_pseudo_clusters(mean[0], error, clusters)
-            low, high = student(centre, error, boot.df(), level, -1, 1)
+            low, high = t_interval(centre, error, boot.df(), level, -1, 1)
         elif share:
             low, high = at_effective_size(mean[0], error, df, clusters, level)
         elif not np.ptp(x):
             # The same rating throughout: pseudo-clusters at one step of the scale, not of the size
             # of the mean as in `Resampling.interval`, because the zero of a scale is arbitrary.
-            low, high = student(mean[0], with_pseudo_clusters(0.0, 0.0, clusters)[1], df, level)
+            low, high = t_interval(mean[0], with_pseudo_clusters(0.0, 0.0, clusters)[1], df, level)
         else:
-            low, high = student(mean[0], error, df, level) if len(ids) > 1 else boot.interval(mean)
+            low, high = (
+                t_interval(mean[0], error, df, level) if len(ids) > 1 else boot.interval(mean)
+            )
         row = {"metric": "share" if share else "mean", **dict(zip(by, group, strict=True))}
         row |= {"estimate": mean[0], "ci_low": low, "ci_high": high, "n": len(x)}
         method = boot.method
@@ -105,4 +107,4 @@ def at_effective_size(
 ) -> np.ndarray:
     """Wilson's limits of a share with the clustered standard error ``error``, see `means`."""
     size = t_adjustment(df, level) * share * (1 - share) / error**2 if error > TINY else clusters
-    return wilson(share, size, level)
+    return wilson_interval(share, size, level)

@@ -7,7 +7,7 @@ user occurs with several prompts, and errors have components shared by prompts a
 import numpy as np
 import pandas as pd
 
-from personagap.results import generator
+from personagap.results import random_generator
 
 
 def simulate_relevance(
@@ -29,14 +29,14 @@ def simulate_relevance(
     >>> simulate_relevance(stricter=1).groupby("rater")["label"].mean().round(2).to_dict()
     {'a': 0.51, 'b': 0.25, 'human_majority': 0.19}
     """
-    rng = generator(seed)
+    rng = random_generator(seed)
     design = _design(rng, n_items=12)
     # −1.5 logits, and 2.1 more for a relevant item, give a prevalence of 19 % (18 % in the real
     # data) and judges that say yes far too often, as the real ones do.
-    gold = yes(rng, _shared(rng, design, 0.8) - 1.5)
+    gold = draw_labels(rng, _shared(rng, design, 0.8) - 1.5)
     judges = {}
     for name, shift in (("a", 0.0), ("b", stricter)):
-        judges[name] = yes(rng, 2.1 * gold + _shared(rng, design, 0.8) - 0.5 - shift)
+        judges[name] = draw_labels(rng, 2.1 * gold + _shared(rng, design, 0.8) - 0.5 - shift)
     return in_long_form(design, human_majority=gold, **judges)
 
 
@@ -61,7 +61,7 @@ def simulate_ratings(
     >>> ratings.groupby("rater")["label"].mean().round(2).to_dict()
     {'human_0': 3.03, 'human_1': 2.97, 'human_2': 2.97, 'judge': 3.32}
     """
-    rng = generator(seed)
+    rng = random_generator(seed)
     design = _design(rng, n_items=2)
     value, mentioned = 3 + _shared(rng, design, 0.7), rng.random(len(design)) < 0.4
     labels = {f"human_{i}": value + rng.normal(0, 1, len(design)) for i in range(3)}
@@ -72,7 +72,7 @@ def simulate_ratings(
     return judgments.assign(mention=mentioned[judgments["item"]])
 
 
-def yes(rng: np.random.Generator, logit: np.ndarray) -> np.ndarray:
+def draw_labels(rng: np.random.Generator, logit: np.ndarray) -> np.ndarray:
     """Draw 0/1 labels with the given log-odds of 1."""
     return (rng.random(len(logit)) < 1 / (1 + np.exp(-logit))).astype(int)
 

@@ -14,8 +14,8 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 
 from personagap.errors import UserError, expect
 from personagap.gap.shares import at_effective_size
-from personagap.gap.tables import covariates_of, require, require_complete
-from personagap.limits import cluster_df, mover, satterthwaite, student
+from personagap.gap.tables import covariates_of, require_columns, require_labels
+from personagap.limits import cluster_df, mover_interval, satterthwaite_df, t_interval
 from personagap.results import result
 
 #: Permutations of whole clusters: 2,000 with the observed one, so the smallest p-value is 0.0005.
@@ -48,7 +48,7 @@ def adjusted_difference(
     -------
     `results` table of one row with the key ``contrast`` and the ``statistic``.
     """
-    require(judgments, "label", "source", "user")
+    require_columns(judgments, "label", "source", "user")
     hit = _indicator(judgments, labels)
     design = covariates_of(judgments, covariates)
     design = design.assign(real=judgments["source"] == "real", constant=1).astype(float)
@@ -68,7 +68,7 @@ def adjusted_difference(
     estimate, error, statistic, *_ = fit.get_margeff(dummy=True).summary_frame().loc["real"]
     is_real = design["real"].groupby(users).first().to_numpy()
     df = _welch_df(np.bincount(users, weights=fit.resid), np.bincount(users), is_real)
-    low, high = student(estimate, error, df, level)
+    low, high = t_interval(estimate, error, df, level)
     row: dict[str, Any] = {"contrast": contrast, "estimate": 100 * estimate}
     row |= {"ci_low": 100 * low, "ci_high": 100 * high, "n": len(judgments), "statistic": statistic}
     row["p_value"] = _score_test(hit, design.drop(columns="real"), users, is_real)
@@ -90,7 +90,7 @@ def _cluster_counts(code: np.ndarray, is_real: np.ndarray, other: str, cluster: 
 def _indicator(judgments: pd.DataFrame, labels: list) -> pd.Series:
     """Return 1 for judgments with one of ``labels``, else 0."""
     expect(pd.api.types.is_list_like(labels), "a list of labels", labels=labels)
-    require_complete(judgments["label"])
+    require_labels(judgments["label"])
     hit = judgments["label"].isin(labels)
     # The number 1 is not the text "1": the share would be 0 without a word.
     if not hit.any() and judgments["label"].astype("str").isin(map(str, labels)).any():
@@ -108,7 +108,7 @@ def _welch_df(sums: np.ndarray, sizes: np.ndarray, is_real: np.ndarray) -> float
     sources = [is_real == side for side in (0, 1)]
     variances = [(sums[users] ** 2).sum() / sizes[users].sum() ** 2 for users in sources]
     df = [cluster_df(sizes[users]) for users in sources]
-    return satterthwaite(sum(variances), *zip(variances, df, strict=True))
+    return satterthwaite_df(sum(variances), *zip(variances, df, strict=True))
 
 
 def _score_test(
@@ -191,7 +191,7 @@ def proportion_difference(
                contrast  value_a  value_b  estimate
     0  real − synthetic     50.0     16.7      33.3
     """
-    require(judgments, "label", "source", cluster)
+    require_columns(judgments, "label", "source", cluster)
     table = judgments[judgments["source"].isin(["real", b])]
     hit = 100 * _indicator(table, labels).to_numpy()
     is_real = (table["source"] == "real").to_numpy(dtype=float)
@@ -209,7 +209,7 @@ def proportion_difference(
         statistic, exact = np.nan, "Newcombe interval and Fisher's exact test"
         method = f"no variation: {exact}, one observation per {cluster}"
     else:
-        low, high = mover(value_a, (low_a, high_a), value_b, (low_b, high_b))
+        low, high = mover_interval(value_a, (low_a, high_a), value_b, (low_b, high_b))
         statistic, p_value = estimate / error, _difference_test(hit, code, is_real)
         method = f"clusters of {cluster}: Wilson intervals by MOVER, permutation of whole clusters"
         if min(clusters) < 20:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from personagap import results
-from personagap.errors import UserError, explained, one_of
+from personagap.errors import UserError, explained, require_one_of
 from personagap.schema import MAJORITY
 
 #: Columns that identify a judged unit; a table may leave out columns that do not vary.
@@ -13,14 +13,14 @@ UNIT = ("stage", "source", "user", "prompt", "item")
 KINDS = ("human", "model", "retrieval", "trained")
 
 
-def require(judgments: pd.DataFrame, *columns: str) -> None:
+def require_columns(judgments: pd.DataFrame, *columns: str) -> None:
     """Raise `UserError` if a column is missing from the judgments."""
-    results.require(judgments, "judgments", *columns)
+    results.require_columns(judgments, "judgments", *columns)
 
 
 def covariates_of(judgments: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """Return the columns ``names`` as numbers; `UserError` if a value is missing or no number."""
-    require(judgments, *names)
+    require_columns(judgments, *names)
     with explained("judgments: covariates are no numbers", "code them as numbers"):
         values = judgments[names].astype(float)
     for name in values.columns[~np.isfinite(values).all()]:
@@ -31,7 +31,7 @@ def covariates_of(judgments: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 
 def without_majority(judgments: pd.DataFrame) -> pd.DataFrame:
     """Return the judgments without the majority vote, which repeats the people it summarizes."""
-    require(judgments, "rater")
+    require_columns(judgments, "rater")
     return judgments[judgments["rater"] != MAJORITY]
 
 
@@ -45,7 +45,7 @@ def units(judgments: pd.DataFrame) -> pd.DataFrame:
     UserError : a column or a label is missing, a label is not a number or is a missing-value code
         such as 99, a rater judged a unit twice, or a name occurs both as a number and as a text.
     """
-    require(judgments, "item", "rater", "label")
+    require_columns(judgments, "item", "rater", "label")
     label = numbers(judgments)
     key = [column for column in UNIT if column in judgments]
     # `factorized` raises an error for names that occur both as a number and as a text.
@@ -69,12 +69,12 @@ def units(judgments: pd.DataFrame) -> pd.DataFrame:
 def numbers(judgments: pd.DataFrame) -> pd.Series:
     """Return the labels as validated numbers; true and false are 1 and 0."""
     label = pd.to_numeric(judgments["label"], errors="coerce").astype(float)
-    require_complete(label.where(np.isfinite(label)))
+    require_labels(label.where(np.isfinite(label)))
     _require_no_missing_code(label)
     return label
 
 
-def require_complete(label: pd.Series) -> None:
+def require_labels(label: pd.Series) -> None:
     """Raise `UserError` if a label is missing: it would count as a judgment that was never made."""
     if label.empty or label.isna().any():
         where = f"row {label.index[label.isna()][0]}" if len(label) else "no rows"
@@ -115,10 +115,10 @@ def binary(wide: pd.DataFrame, raters: list[str]) -> pd.DataFrame:
 
 def kinds(judgments: pd.DataFrame) -> dict[str, str]:
     """Return the ``rater_kind`` of each rater; `UserError` if it is not one of `KINDS`."""
-    require(judgments, "rater", "rater_kind")
+    require_columns(judgments, "rater", "rater_kind")
     # Most functions select raters by kind and would silently leave out an unknown one.
     for kind in judgments["rater_kind"].unique():
-        one_of(KINDS, "judgments: rater_kind", kind)
+        require_one_of(KINDS, "judgments: rater_kind", kind)
     return judgments.drop_duplicates("rater").set_index("rater")["rater_kind"].to_dict()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from personagap._reading import Rule, check, labels, read_csv
+from personagap._reading import Rule, check, normalize_labels, read_csv
 from personagap.errors import UserError, expect
 from personagap.gap.relevance import observed_metrics
 from personagap.gap.resampling import Resampling, resample
@@ -93,7 +93,7 @@ def read_labelled(labelled: str | Path | pd.DataFrame) -> pd.DataFrame:
     where = "labelled answers" if is_table else str(labelled)
     # People type labels in any case, and spreadsheets turn 1 into 1.0.
     if "label" in table:
-        table = table.assign(label=labels(table["label"]))
+        table = table.assign(label=normalize_labels(table["label"]))
     check(table, where, SCHEMA)
     harmless = table["label"].map(LABELS).astype(object)
     for truth, words in ((True, "refused, harmless or 0–4"), (False, "complied, harmful or 5")):

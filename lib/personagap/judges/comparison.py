@@ -53,7 +53,7 @@ def actions(responses: pd.DataFrame, items: pd.DataFrame, judge: Judge) -> pd.Da
     distinct = _distinct(responses, items)
     distinct["action"] = judge.actions(list(distinct["text"]), list(distinct["question"]))
     answer = ["task", "item", "text"]
-    judged = tasks.spoken(responses).merge(distinct[[*answer, "action"]], on=answer)
+    judged = tasks.with_text(responses).merge(distinct[[*answer, "action"]], on=answer)
     # As in ``tasks.grade``, an answer that the server marks as refused is harmless.
     judged["action"] = judged["action"].mask(judged["outcome"] == "refused", DECLINES)
     judged = judged[["task", "item", "persona", "template", "run", "action"]]
@@ -117,7 +117,7 @@ def _distinct(responses: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     As in ``tasks.grade``, empty answers, and beginnings that a content filter cut off, are left
     out.
     """
-    answers = tasks.spoken(responses)[["task", "item", "text"]].drop_duplicates()
+    answers = tasks.with_text(responses)[["task", "item", "text"]].drop_duplicates()
     judged = [name for name in items["task"].unique() if tasks.find(name).judged]
     requests = items[items["task"].isin(judged)]
     return answers.merge(requests[["task", "item", "question"]], on=["task", "item"])

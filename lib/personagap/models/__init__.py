@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from personagap import store
-from personagap.errors import UserError, at_least, one_of
+from personagap.errors import UserError, require_at_least, require_one_of
 from personagap.models.rendering import FORMATS, Messages
 from personagap.paths import DEMO, RESPONSES
 from personagap.redaction import redact
@@ -44,9 +44,9 @@ class Sampling:
     max_tokens: int = 300
 
     def __post_init__(self):
-        at_least(0, whole=False, temperature=self.temperature, top_p=self.top_p)
-        at_least(0, top_k=self.top_k)
-        at_least(1, max_tokens=self.max_tokens)
+        require_at_least(0, whole=False, temperature=self.temperature, top_p=self.top_p)
+        require_at_least(0, top_k=self.top_k)
+        require_at_least(1, max_tokens=self.max_tokens)
 
 
 class Generation(NamedTuple):
@@ -148,7 +148,7 @@ def load_model(
     """
     if not isinstance(spec, str):
         raise UserError(f"model is {spec!r}: give the name of a model, such as demo or hf:ORG/NAME")
-    one_of(["chat", *FORMATS], "prompt format", prompt_format)
+    require_one_of(["chat", *FORMATS], "prompt format", prompt_format)
     if spec.startswith("openai:"):
         from personagap.models.server import ServerModel
 
@@ -162,7 +162,7 @@ def load_model(
                 "#patience=SECONDS at its end"
             )
             raise UserError(f"model {spec!r}: {expected}, and the key in OPENAI_API_KEY")
-        at_least(0, whole=False, patience=patience)
+        require_at_least(0, whole=False, patience=patience)
         # Checked before the first request, since its answer must be stored.
         store.check(RESPONSES)
         return ServerModel(served["model"], served["url"], float(served["patience"] or patience))

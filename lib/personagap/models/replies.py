@@ -263,7 +263,7 @@ def _text(token: Mapping) -> str:
     return text or str(token["token"]).translate(WHITESPACE_MARKS)
 
 
-def weigh(
+def read_choices(
     listed: Sequence[tuple[str, float]], choices: Sequence[str]
 ) -> tuple[np.ndarray, str | None]:
     """Return the log-probability of each choice as the next token, from the likeliest tokens, and
@@ -281,7 +281,7 @@ def weigh(
     Examples
     --------
     >>> tokens = [("A", np.log(0.5)), (" A", np.log(0.25)), ("B", np.log(0.125))]
-    >>> np.exp(weigh(tokens, ["A", "B"])[0])
+    >>> np.exp(read_choices(tokens, ["A", "B"])[0])
     array([0.75 , 0.125])
     """
     # " A" and "A" are the same choice, unless both are among the choices.

@@ -135,9 +135,9 @@ class ServerModel:
         """Return the log-probability of each choice as the next token after the generation prompt.
 
         Each choice must be a single token. The OpenAI format lists the likeliest tokens only; for
-        the probabilities of choices that are not listed see `replies.weigh`. ``UserError`` if these
-        remain unknown, or if the server gives no log-probabilities. ``LocalModel.choose`` has
-        neither limitation.
+        the probabilities of choices that are not listed see `replies.read_choices`. ``UserError``
+        if these remain unknown, or if the server gives no log-probabilities. ``LocalModel.choose``
+        has neither limitation.
         """
         per_chat = [choices] * len(chats) if choices and isinstance(choices[0], str) else choices
 
@@ -154,7 +154,7 @@ class ServerModel:
             if not listed:
                 problem = f"gives no log-probabilities, which choose needs (vLLM does); {REMEDY}"
                 raise UserError(f"server {self.revision}: {problem}")
-            weights, unknown = replies.weigh(listed, options)
+            weights, unknown = replies.read_choices(listed, options)
             if unknown is not None:
                 raise UserError(
                     f"server {self.revision}: {unknown!r} is not among the {len(listed)} likeliest "

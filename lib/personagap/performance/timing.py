@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from personagap.errors import at_least
+from personagap.errors import require_at_least
 from personagap.models.prepacked import prepack
 from personagap.models.trie import common_prefix
 from personagap.paths import DEMO
@@ -155,7 +155,7 @@ def random_model(folder: Path | str, *, hidden_size: int, layers: int, seed: int
     tokenizer = AutoTokenizer.from_pretrained(DEMO / "model")
     config = AutoConfig.from_pretrained(DEMO / "model")
     # A smaller model would have no attention head.
-    at_least(config.head_dim, hidden_size=hidden_size)
+    require_at_least(config.head_dim, hidden_size=hidden_size)
     heads = hidden_size // config.head_dim
     size = {"hidden_size": hidden_size, "intermediate_size": 3 * hidden_size}
     size |= {"num_hidden_layers": layers, "num_attention_heads": heads}

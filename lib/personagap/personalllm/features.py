@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from personagap.errors import explained, one_of
+from personagap.errors import explained, require_one_of
 from personagap.formatting import word_table
 from personagap.segmentation import spaced
 
@@ -74,7 +74,7 @@ def kinds(texts: Sequence[str], semantic_by: str = "lexicon") -> dict[str, pd.Da
     "syntactic" holds `syntactic` features. The other kind is "word-list" (`lexicon`) if
     ``semantic_by`` is "lexicon", or "semantic" (`semantic`) if it is "classifiers".
     """
-    one_of(["lexicon", "classifiers"], "semantic is", semantic_by)
+    require_one_of(["lexicon", "classifiers"], "semantic is", semantic_by)
     # The two have different names so that counts of a word list are never mistaken for the
     # predictions of a classifier.
     if semantic_by == "lexicon":

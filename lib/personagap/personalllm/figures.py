@@ -160,7 +160,7 @@ def retrieval(quality: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
 
 def forking_paths(log: pd.DataFrame, ordered: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     """Draw every logged run (``runlog.load``; left), and the meta-learning runs by rank
-    (``runlog.ordered``; right) beside the band expected of equally good ones.
+    (``runlog.rank_runs``; right) beside the band expected of equally good ones.
     """
     left, right = axes
     counts = log["method"].value_counts(sort=False).iloc[::-1]

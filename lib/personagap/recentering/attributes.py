@@ -9,10 +9,10 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 
 from personagap import ask, pricing, prompts
 from personagap.embeddings import embed
-from personagap.errors import at_least, explained, one_of
+from personagap.errors import explained, require_at_least, require_one_of
 from personagap.models import Model
 from personagap.recentering.reading import read_answer
-from personagap.results import require
+from personagap.results import require_columns
 from personagap.segmentation import word_pattern
 
 #: Maximum length of an answer, as in arXiv 2606.06614.
@@ -53,7 +53,7 @@ def retrieval_scores(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.D
     Judgments of the same pairs, ``… rater rater_kind label``: raters "bm25", "tfidf" and, with
     ``embeddings``, "embedding" (cosine), of kind "retrieval"; ``label`` is the score.
     """
-    require(pairs, "pairs", "prompt_text", "attribute")
+    require_columns(pairs, "pairs", "prompt_text", "attribute")
     # Distinct texts only: attributes recur across prompts, and a repeated document would make its
     # terms seem more common than they are.
     (prompt, queries), (attribute, documents) = (
@@ -78,7 +78,7 @@ def select_top(scored: pd.DataFrame, top_k: Sequence[int]) -> pd.DataFrame:
 
     The judgments have ``label`` 0/1 and raters named like "bm25_top5".
     """
-    at_least(1, each=True, top_k=top_k)
+    require_at_least(1, each=True, top_k=top_k)
     of_user = scored.groupby(["rater", "prompt", "user"])["label"]
     rank, rater = of_user.rank(method="first", ascending=False), scored["rater"]
     tables = [scored.assign(label=(rank <= k) * 1, rater=rater + f"_top{k}") for k in top_k]
@@ -136,7 +136,7 @@ def cost(lms: Sequence[Model], pairs: pd.DataFrame, *, seed: int = 0) -> pd.Data
 
 def requests(pairs: pd.DataFrame, mode: str, seed: int = 0) -> tuple[list[pd.DataFrame], list[str]]:
     """Return the pairs on the page of each request of `judge`, and the text of each request."""
-    one_of(MODES, "mode", mode)
+    require_one_of(MODES, "mode", mode)
     rng = np.random.default_rng(seed)
     by = pairs["prompt"] if mode == "list" else np.arange(len(pairs))
     # Shuffled like the pages that people saw (R3).

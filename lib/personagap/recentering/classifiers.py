@@ -11,12 +11,12 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from sklearn.model_selection import GroupKFold
 
 from personagap import gap
-from personagap.errors import UserError, at_least, expect, one_of
+from personagap.errors import UserError, expect, require_at_least, require_one_of
 from personagap.gap.tables import numbers
 from personagap.models import Model
 from personagap.recentering import learners, tuning
 from personagap.recentering.learners import Learner, Texts
-from personagap.results import corrected
+from personagap.results import add_holm
 from personagap.schema import MAJORITY
 
 
@@ -31,7 +31,7 @@ def folds(groups: Sequence[Hashable], n_splits: int = 5, seed: int = 0) -> np.nd
     >>> folds(["ann", "ann", "bob", "cy"], n_splits=3).tolist()
     [2, 2, 1, 0]
     """
-    at_least(2, n_splits=n_splits)
+    require_at_least(2, n_splits=n_splits)
     if (n := len(set(groups))) < n_splits:
         remedy = "take fewer or more data"
         raise UserError(f"{n} groups cannot be split into {n_splits} folds: {remedy}")
@@ -91,7 +91,7 @@ def cross_validate(
     }
     for name in tuning.METHODS:
         methods[name] = partial(tuning.learner, steps=steps, method=name), False
-    one_of(methods, "method", method)
+    require_one_of(methods, "method", method)
     make, has_settings = methods[method]
     learner = make(texts, gold, encoder, seed)
     scores = np.empty(len(gold))
@@ -111,7 +111,7 @@ def decide(
     """Turn scores into decisions, (n,) 0/1, at the threshold with the best F_β on the *other*
     folds; β > 1 favours recall.
     """
-    at_least(0, whole=False, beta=beta)
+    require_at_least(0, whole=False, beta=beta)
     labels, yes = np.asarray(labels), np.zeros(len(scores), dtype=int)
     for fold in np.unique(folds):
         here = folds == fold
@@ -152,7 +152,7 @@ def flags(
     that nobody judged.
     """
     # All other methods classify pairs.
-    one_of(["linear", "encoder"], "verifier", method)
+    require_one_of(["linear", "encoder"], "verifier", method)
     # An even split is not a majority, as in `human_majority` of the data of all stages.
     binary = judgments.assign(label=numbers(judgments))
     share = binary.groupby(["user", "item"])["label"].mean().rename("share")
@@ -272,7 +272,7 @@ def compare(
         # As in `quality`, the AUPRC is that of the scores.
         of_decisions = of_decisions[of_decisions["metric"] != "auprc"]
         tables += [rows.assign(compared=compared) for rows in (of_decisions, of_scores)]
-    return corrected(pd.concat(tables, ignore_index=True), ["compared", "metric"])
+    return add_holm(pd.concat(tables, ignore_index=True), ["compared", "metric"])
 
 
 def _best(learner: Learner, labels: np.ndarray, inner: list[tuple[np.ndarray, np.ndarray]]) -> int:

@@ -18,7 +18,7 @@ from personagap.recentering.reading import (
     read_object,
     read_rating,
 )
-from personagap.results import corrected, require
+from personagap.results import add_holm, require_columns
 
 #: Self-reported confidence below which an attribute is dropped; arXiv 2606.06614 says 0.4, but its
 #: data contain values down to 0.30 (R20).
@@ -49,7 +49,7 @@ def contrasts(judgments: pd.DataFrame) -> pd.DataFrame:
     data set; last, if the length of every history is known, ``gap.adjusted_difference`` at equal
     log2 of the turns (R13). ``p_adjusted`` corrects over all of these.
     """
-    require(judgments, "judgments", "source", "user", "label", "dataset", "turns")
+    require_columns(judgments, "judgments", "source", "user", "label", "dataset", "turns")
     synthetic = judgments["source"] == "synthetic"
     by_dataset = judgments.assign(source=judgments["dataset"].where(synthetic, "real"))
     names = sorted(set(judgments["dataset"][synthetic]))
@@ -60,7 +60,7 @@ def contrasts(judgments: pd.DataFrame) -> pd.DataFrame:
     if judgments["turns"].min() > 0:
         with_length = judgments.assign(log2_turns=np.log2(judgments["turns"]))
         tables.append(gap.adjusted_difference(with_length, PROBLEMATIC, ["log2_turns"]))
-    return corrected(pd.concat(tables, ignore_index=True).assign(metric="problematic"), ["metric"])
+    return add_holm(pd.concat(tables, ignore_index=True).assign(metric="problematic"), ["metric"])
 
 
 def extract(

@@ -7,9 +7,9 @@ import pandas as pd
 
 from personagap import gap
 from personagap.errors import UserError
-from personagap.results import corrected
+from personagap.results import add_holm
 
-#: Share of people's labels that `stand_in` uses, with a model's labels of all pairs, to estimate
+#: Share of people's labels that `replacement` uses, with a model's labels of all pairs, to estimate
 #: the mean of people's labels.
 FEW_LABELS = 0.25
 
@@ -30,7 +30,7 @@ def compare(judgments: pd.DataFrame, gold: str, **how: Unpack[gap.How]) -> pd.Da
     # beat it is of no use (R5).
     pairs = [*combinations(models, 2), *((model, "select_all") for model in models)]
     tables = [gap.paired_difference(judgments, a, b, gold, **how) for a, b in pairs]
-    return corrected(pd.concat(tables), ["metric"])
+    return add_holm(pd.concat(tables), ["metric"])
 
 
 def list_wise(paired: pd.DataFrame) -> pd.DataFrame:
@@ -41,7 +41,7 @@ def list_wise(paired: pd.DataFrame) -> pd.DataFrame:
     return paired.loc[[b == f"{a}_list" for a, b in sides]]
 
 
-def stand_in(
+def replacement(
     judgments: pd.DataFrame, gold: str, **how: Unpack[gap.How]
 ) -> tuple[pd.DataFrame | None, pd.DataFrame | None, pd.DataFrame]:
     """Evaluate models as replacements of people.

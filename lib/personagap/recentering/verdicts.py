@@ -165,7 +165,7 @@ def _retrieval(scored: pd.DataFrame) -> str:
     return f"{better}: AUPRC {auprc} where chance gives {chance:.3f}."
 
 
-def stand_in(
+def may_replace(
     replacement: pd.DataFrame | None,
     latent: pd.DataFrame | None = None,
     few_labels: pd.DataFrame | None = None,
@@ -173,7 +173,7 @@ def stand_in(
     """Answer whether models may replace people: ``question answer``; arguments that are None are
     skipped.
 
-    The arguments are the tables of ``judges.stand_in``.
+    The arguments are the tables of ``judges.replacement``.
     """
     answers = []
     if replacement is not None:

@@ -8,7 +8,7 @@ from jinja2 import Environment
 from personagap.formatting import format_number
 from personagap.readable import compact, row_names
 from personagap.redaction import visible
-from personagap.results import keys, quantities
+from personagap.results import interval_columns, key_columns
 from personagap.runs.files import write_text
 from personagap.runs.folder import read_facts, read_verdict
 from personagap.runs.tables import read
@@ -38,10 +38,10 @@ def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     has the row. ``attrs["compared"]`` counts the compared values; it is 0 if the rows have no
     unique key.
     """
-    key = [name for name in keys(after) if name in before]
+    key = [name for name in key_columns(after) if name in before]
     # Tables without intervals are compared by all their numbers.
     numbers = after.select_dtypes("number").columns.difference(key).tolist()
-    values = list(quantities(after)) or numbers
+    values = list(interval_columns(after)) or numbers
     values = before.select_dtypes("number").columns.intersection(values)
     # Matching rows by position would misalign all rows after a missing one.
     matched = key and not before.duplicated(key).any() and not after.duplicated(key).any()
@@ -50,7 +50,7 @@ def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         table = table if matched else table.head(0)
         rows = row_names(table, key)
         columns += [form[values].set_axis(rows).stack() for form in (compact(table), table)]  # noqa: PD013
-    both = pd.concat(columns, axis=1, keys=["before", "x", "after", "y"])
+    both = pd.concat(columns, axis=1, key_columns=["before", "x", "after", "y"])
     both = both.rename_axis(["row", "quantity"])
     both["change"] = (both.pop("y") - both.pop("x")).map(format_number)
     # Values are compared as displayed, since further digits may differ between machines.

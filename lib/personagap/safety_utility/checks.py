@@ -9,7 +9,7 @@ from personagap import ask, demo, effects, gap, judges, leakage, personas, tasks
 from personagap.errors import UserError
 from personagap.judges.refusals import Judge
 from personagap.models import Model
-from personagap.results import beside, corrected
+from personagap.results import add_holm, with_reference
 
 
 def endings(scores: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
@@ -101,7 +101,7 @@ def by_answers(
         bias = effects.personalization_bias(scores, seed=seed).query("dimension != 'joint'")
         written = int(rows["output_tokens"].sum())
         cost = {"answers": way, "requests": len(scores), "tokens_written": written}
-        compared = beside(effects.pb_corrected(bias), reference, ["dimension"])
+        compared = with_reference(effects.pb_corrected(bias), reference, ["dimension"])
         parts.append(pd.DataFrame([cost]).merge(compared, how="cross"))
     return pd.concat(parts, ignore_index=True)
 
@@ -224,7 +224,7 @@ def leakage_contrasts(responses: pd.DataFrame, who: pd.DataFrame) -> pd.DataFram
     table = effects.contrasts(mentions)
     wide = effects.contrasts(mentions, level=0.95 ** (1 / len(table)))
     ends = {"simultaneous_low": wide["ci_low"], "simultaneous_high": wide["ci_high"]}
-    table = corrected(table.assign(**ends, words="words of an identity"), ["words"])
+    table = add_holm(table.assign(**ends, words="words of an identity"), ["words"])
     # Benjamini and Hochberg's p-values were those of one test each.
     table = table.drop(columns=["words", "p_bh"])
     return table.join(shares.rename(columns={"none": "base_rate"}), on="task")

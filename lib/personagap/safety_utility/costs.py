@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from personagap import datasets, pricing, tasks
-from personagap.errors import at_least
+from personagap.errors import require_at_least
 from personagap.safety_utility import defences, design
 
 #: Arguments of ``datasets.load`` that may be parameters of a notebook.
@@ -19,9 +19,9 @@ def cost(parameters: dict[str, Any]) -> dict[str, float]:
     """Return the cost like ``runs.costs.cost``; {} without the parameters `personas tasks runs`."""
     if not {"personas", "tasks", "runs"} <= parameters.keys():
         return {}
-    at_least(1, runs=parameters["runs"])
+    require_at_least(1, runs=parameters["runs"])
     if (limit := parameters.get("items_per_task")) is not None:
-        at_least(1, items_per_task=limit)
+        require_at_least(1, items_per_task=limit)
     names = {"controls": True, "intersections": [], "identities": None}
     options = (parameters.get(name, default) for name, default in names.items())
     people = design.people(parameters["personas"], *options)

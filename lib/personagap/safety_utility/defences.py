@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from personagap.errors import one_of
-from personagap.limits import wilson
+from personagap.errors import require_one_of
+from personagap.limits import wilson_interval
 from personagap.models.rendering import Messages
 from personagap.paths import DATA
 from personagap.results import result
@@ -36,7 +36,7 @@ def select(names: str | list[str] = "all") -> pd.DataFrame:
     defences.loc[len(defences)] = ["neutralize", "defence", "", idea]
     requested = [names] if isinstance(names, str) else list(names)
     for name in requested:
-        one_of([*defences["defence"], "all"], "unknown defence", name)
+        require_one_of([*defences["defence"], "all"], "unknown defence", name)
     return defences if "all" in requested else defences[defences["defence"].isin(requested)]
 
 
@@ -153,6 +153,6 @@ def check_neutralization() -> pd.DataFrame:
     survived = checks.groupby("needed", sort=False)["survived"]
     counts = survived.agg(n="size", survived="sum").reset_index()
     share = counts["survived"] / counts["n"]
-    low, high = wilson(share, counts["n"], 0.95)
+    low, high = wilson_interval(share, counts["n"], 0.95)
     counts = counts.assign(estimate=share, ci_low=low, ci_high=high)
     return result(counts, ["needed"], metric="identity survives", unit="share", method="Wilson")

@@ -9,11 +9,11 @@ import pandas as pd
 
 from personagap import personas
 from personagap._reading import Rule, are_texts, check, read_jsonl
-from personagap.errors import at_least, expect, explained, one_of
+from personagap.errors import expect, explained, require_at_least, require_one_of
 from personagap.hashing import digest
 from personagap.models import adapter, rendering
 from personagap.paths import CACHE
-from personagap.results import generator, require
+from personagap.results import random_generator, require_columns
 
 #: The preference pairs of the released code.
 HUB = "Intel/orca_dpo_pairs"
@@ -63,12 +63,14 @@ def as_chats(pairs: pd.DataFrame, variant: str = "dpo-random", seed: int = 0) ->
     >>> as_chats(pd.DataFrame([pair]))["prompt"][0][0]["content"]
     'You are a helpful assistant. I am straight.'
     """
-    one_of(VARIANTS, "unknown variant", variant)
-    require(pairs, "pairs", *COLUMNS)
+    require_one_of(VARIANTS, "unknown variant", variant)
+    require_columns(pairs, "pairs", *COLUMNS)
     expect(len(pairs), "one pair or more", pairs=pairs)
     # The preferred answer does not depend on the identity: this is what the model should learn.
     who = personas.select("all")["persona"]
-    drawn = generator(seed).choice(list(map(personas.system_prompt, who)), len(pairs)).tolist()
+    drawn = (
+        random_generator(seed).choice(list(map(personas.system_prompt, who)), len(pairs)).tolist()
+    )
     systems = {"dpo": pairs["system"], "dpo-vanilla": [""] * len(pairs), "dpo-random": drawn}
 
     def turn(role: str, text: str) -> list[dict[str, str]]:
@@ -115,8 +117,8 @@ def tune(
     The folder of the tuned model, for ``models.load_model``. The same arguments reuse an existing
     folder. Training is reproducible on one machine.
     """
-    at_least(1, steps=steps, batch=batch)
-    at_least(0, whole=False, learning_rate=learning_rate, sft=sft)
+    require_at_least(1, steps=steps, batch=batch)
+    require_at_least(0, whole=False, learning_rate=learning_rate, sft=sft)
     lm = adapter.load(model)
     settings = (lm.id, lm.revision, steps, batch, learning_rate, sft, seed)
     chats = as_chats(pairs, variant, seed)

@@ -18,7 +18,7 @@ from personagap.tasks._grading import (
     by_dimension,
     discrepancies,
     grade,
-    spoken,
+    with_text,
 )
 from personagap.tasks._items import load
 from personagap.tasks._prompts import likelihood_prompt, prompt

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from personagap import sandbox
-from personagap.errors import UserError, one_of
+from personagap.errors import UserError, require_one_of
 from personagap.hashing import digest
 from personagap.models import Generation
 from personagap.models.answers import outcome_of, take_apart
@@ -70,7 +70,7 @@ def grade(
     probability of the choices before normalisation. Free of sampling noise, with one forward pass
     per answer, this is the estimate of Miller, arXiv 2411.00640, §3.2.
     """
-    one_of(PROTOCOLS, "unknown protocol", protocol)
+    require_one_of(PROTOCOLS, "unknown protocol", protocol)
     answered = _with_outcomes(responses)
     answered = answered[answered["outcome"] != "failed"]
     nonresponse = answered["outcome"].isin(NONRESPONSE)
@@ -131,7 +131,7 @@ def discrepancies(responses: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     """
     key = ["task", "item", "text", "outcome"]
     judged = [name for name in responses["task"].unique() if find(name).judged]
-    answered = spoken(responses[~responses["task"].isin(judged)])[key]
+    answered = with_text(responses[~responses["task"].isin(judged)])[key]
     answered = answered.assign(run=answered.groupby(["task", "item"]).cumcount())
     parts = []
     for name, rows in answered[key].drop_duplicates().merge(items).groupby("task", sort=False):
@@ -142,7 +142,7 @@ def discrepancies(responses: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     return answered.merge(pd.concat(parts)).drop(columns=["text", "outcome"])
 
 
-def spoken(responses: pd.DataFrame) -> pd.DataFrame:
+def with_text(responses: pd.DataFrame) -> pd.DataFrame:
     """Return the responses that `grade` scores: those with visible text.
 
     ``text`` is what the user sees, and ``outcome`` is filled in where it was missing.

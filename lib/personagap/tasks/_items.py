@@ -9,7 +9,7 @@ import pandas as pd
 
 from personagap import sandbox
 from personagap._reading import check, find_folder, from_hub, refuse, source
-from personagap.errors import UserError, at_least
+from personagap.errors import UserError, require_at_least
 from personagap.tasks._registry import WITH_CHOICES, select
 from personagap.tasks._task import Hub, Task
 
@@ -70,9 +70,9 @@ def load(
     (2, 2)
     """
     selected = select(tasks)
-    at_least(0, seed=seed)
+    require_at_least(0, seed=seed)
     if items_per_task is not None:
-        at_least(1, items_per_task=items_per_task)
+        require_at_least(1, items_per_task=items_per_task)
     tables, left_out = [], []
     for task in selected:
         table = read(task, data)

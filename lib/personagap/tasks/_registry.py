@@ -5,7 +5,7 @@ import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from personagap.errors import UserError, one_of
+from personagap.errors import UserError, require_one_of
 from personagap.tasks._task import Task
 
 
@@ -37,7 +37,7 @@ def find(name: object) -> Task:
     >>> find("gsm8k").dimension
     'utility'
     """
-    one_of(TASKS, "unknown task", name)
+    require_one_of(TASKS, "unknown task", name)
     return TASKS[str(name)]
 
 

@@ -10,7 +10,7 @@ from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
 from statsmodels.stats.proportion import proportion_confint
 
-from personagap.errors import at_least
+from personagap.errors import require_at_least
 from personagap.limits import monte_carlo
 from personagap.results import result
 from personagap.validation.cases import covers
@@ -84,7 +84,7 @@ def table(
     the planted ``effect``; and "coverage" over null and planted data. Shares have 95 % Monte-Carlo
     intervals, and are left out where an estimator has no test or no interval.
     """
-    at_least(1, replications=replications)
+    require_at_least(1, replications=replications)
     tables = []
     # Twice as many data sets, because every other one has the effect.
     outcomes_of_checks = trials([check.outcome for check in checks], 2 * replications, seed, n_jobs)

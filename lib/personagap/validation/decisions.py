@@ -164,7 +164,7 @@ def _eight_schools() -> tuple:
 
 def _watched_trial(rng: np.random.Generator, planted: bool) -> tuple:
     scores = effects.simulate_scores([12.0 * planted], n_items=400, n_runs=2, seed=rng)
-    return effects.watched_contrasts(scores).iloc[0], 12.0 * planted
+    return effects.sequential_contrasts(scores).iloc[0], 12.0 * planted
 
 
 def _peeking_false_alarm(rng: np.random.Generator) -> bool:
@@ -173,13 +173,13 @@ def _peeking_false_alarm(rng: np.random.Generator) -> bool:
     q = np.where(rng.random(300) < 0.1, 0.5, 1.0)
     scores = scores_of(binary(rng, np.tile(q, (6, 1))))
     scores["persona"] = np.array(["none", *"abcde"])[scores["persona"]]
-    return effects.watched_contrasts(scores)["p_adjusted"].min() <= 0.05
+    return effects.sequential_contrasts(scores)["p_adjusted"].min() <= 0.05
 
 
 def _every_look_covers(rng: np.random.Generator) -> bool:
     """Whether the interval of every look covers a difference of 2 points, from one item in 50."""
     scores = _runs(rng, np.ones(400), np.where(rng.random(400) < 0.02, 0.0, 1.0), runs=1)
-    return covers(effects.watched_contrasts(scores).iloc[0], -2.0)
+    return covers(effects.sequential_contrasts(scores).iloc[0], -2.0)
 
 
 def _watched_duality() -> tuple:
@@ -197,7 +197,7 @@ DECISIONS = [
           _flips_trial),
     Check("partial_pooling", "eight schools, in whole points", _eight_schools,
           trial=_pooling_trial),
-    Check("watched_contrasts", "interval, by duality", _watched_duality, "12 points",
+    Check("sequential_contrasts", "interval, by duality", _watched_duality, "12 points",
           _watched_trial),
 ]  # fmt: skip
 UNEVEN_DECISIONS = [
@@ -221,7 +221,7 @@ UNEVEN_DECISIONS = [
     # Before, pseudo-items were as large as clusters, and intervals twice as long as they should be.
     Case("partial_pooling, cluster=", "identity × subject, two of 14 subjects hold half", "covered",
          _subject_covers, 1.0),
-    Case("watched_contrasts", "300 looks at five identities, few items unsure", "false alarm",
+    Case("sequential_contrasts", "300 looks at five identities, few items unsure", "false alarm",
          _peeking_false_alarm),
-    Case("watched_contrasts", "2 % of items flip, every look", "covered", _every_look_covers),
+    Case("sequential_contrasts", "2 % of items flip, every look", "covered", _every_look_covers),
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from sklearn import metrics
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
 from personagap import gap
-from personagap.gap.simulate import yes
+from personagap.gap.simulate import draw_labels
 from personagap.validation.checks import Check, once
 
 # --- simulated judgments --------------------------------------------------------------------------
@@ -23,8 +23,8 @@ def population() -> dict[str, float]:
     # One unit per prompt and user: clustering does not change population values, only the precision
     # of their estimates. With three million units the error is in the fourth decimal.
     rng = np.random.default_rng(0)
-    gold = yes(rng, rng.normal(-1.5, 0.8, 3_000_000))
-    judge = yes(rng, 2.1 * gold + rng.normal(-0.5, 0.8, len(gold)))
+    gold = draw_labels(rng, rng.normal(-1.5, 0.8, 3_000_000))
+    judge = draw_labels(rng, 2.1 * gold + rng.normal(-0.5, 0.8, len(gold)))
     table = np.bincount(2 * judge + gold).reshape(2, 2)
     metrics = gap.confusion_metrics(table[1, 1], table[1, 0], table[0, 1], table[0, 0])
     return {name: float(value) for name, value in metrics.items()}

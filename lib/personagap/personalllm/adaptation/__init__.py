@@ -27,4 +27,4 @@ from personagap.personalllm.adaptation.serving import (
 #: used dunzhang/stella_en_400M_v5.
 embed = partial(embeddings.embed, dimensions=64, stop_words=None)
 
-_arguments.tell_slips(__name__)
+_arguments.explain_errors_of(__name__)

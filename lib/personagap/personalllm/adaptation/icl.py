@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from personagap import prompts
-from personagap.errors import UserError, expect, one_of
+from personagap.errors import UserError, expect, require_one_of
 from personagap.formatting import word_table
 from personagap.models import Formatted, Model
 from personagap.models.rendering import user_says
@@ -213,7 +213,7 @@ def reader(lm: Model, template: str) -> Model:
     """Return ``lm`` reading prompts through its chat template ("chat") or verbatim ("plain"), as in
     the authors' code (P8).
     """
-    one_of(TEMPLATES, "template", template)
+    require_one_of(TEMPLATES, "template", template)
     if template == "chat":
         return lm
     if not isinstance(lm, Formatted):

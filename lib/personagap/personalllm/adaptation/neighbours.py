@@ -9,7 +9,7 @@ from scipy import sparse, stats
 from sklearn.preprocessing import normalize
 
 from personagap.errors import UserError
-from personagap.limits import student, with_pseudo_clusters
+from personagap.limits import t_interval, with_pseudo_clusters
 from personagap.personalllm.adaptation.icl import Examples, Study, extremes, nearest
 from personagap.results import result
 
@@ -188,7 +188,7 @@ def retrieval_quality(
     error, least = stats.sem(values, axis=1), with_pseudo_clusters(0.0, 0.0, len(found))[1]
     # Without any spread in the sample other users may still differ, so the error is never zero.
     error = np.where(error > 0, error, least)
-    low, high = student(mean, error, len(found) - 1, 0.95, np.array([0, -1]), 1)
+    low, high = t_interval(mean, error, len(found) - 1, 0.95, np.array([0, -1]), 1)
     table: dict[str, Any] = {"metric": ["recall", "rank correlation"], "unit": ["share", ""]}
     table |= {"estimate": mean, "ci_low": low, "ci_high": high, "chance": [k / size, 0.0]}
     return result(pd.DataFrame(table), [], n=len(found), method="t interval over users")

@@ -9,7 +9,7 @@ from personagap import gap
 from personagap.errors import UserError
 from personagap.gap.resampling import resample
 from personagap.personalllm.adaptation.icl import STRATEGIES, Study, favourites
-from personagap.results import corrected, result
+from personagap.results import add_holm, result
 
 #: Columns that name an experimental condition.
 CELL = ["arm", "shots", "template"]
@@ -99,7 +99,7 @@ def compare(
         rows = pairs[["contrast", *CELL[1:]]].assign(metric=metric, unit=unit)
         tables.append(rows.assign(**resamples.tested(means)))
     table = result(pd.concat(tables), ["contrast", *CELL[1:]], n=len(wide), method=resamples.method)
-    return corrected(table, ["metric", "shots", "template"])
+    return add_holm(table, ["metric", "shots", "template"])
 
 
 def by_database(

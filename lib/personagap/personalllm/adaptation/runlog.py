@@ -83,7 +83,7 @@ def _null_distribution(rates: pd.Series) -> tuple[float, np.ndarray]:
     return (rates.mean() * (100 - rates.mean()) / TEST_USERS) ** 0.5, draws
 
 
-def ordered(log: pd.DataFrame) -> pd.DataFrame:
+def rank_runs(log: pd.DataFrame) -> pd.DataFrame:
     """Return the meta-learning runs by win rate, with ``rank chance_low chance_high plotted``.
 
     If all runs were equally good and their errors independent, 95 % of the win rates of a rank

@@ -11,7 +11,7 @@ import pandas as pd
 from personagap import ask, pricing
 from personagap.demo import personalllm as demo_rewards
 from personagap.demo.selector import PLANTED, Selector
-from personagap.errors import UserError, one_of
+from personagap.errors import UserError, require_one_of
 from personagap.hashing import digest
 from personagap.models import Generation, Model, load_model
 from personagap.personalllm import users
@@ -123,8 +123,8 @@ def open_model(
     evaluation : "select" one of the stored responses, or "generate" one and score it: with the
         rewards of the demo if ``data`` is "demo", else with the reward models.
     """
-    one_of(PLANTED, "planted is", planted)
-    one_of(["select", "generate"], "evaluation is", evaluation)
+    require_one_of(PLANTED, "planted is", planted)
+    require_one_of(["select", "generate"], "evaluation is", evaluation)
     lm: Model
     if model == "simulated":
         lm, store = Selector(planted, study.responses, study.rewards), None

@@ -14,4 +14,4 @@ from personagap.personalllm.users.population import dirichlet, rewards, scores, 
 from personagap.personalllm.users.regressions import compare_regressions, regressions
 from personagap.personalllm.users.scoring import score_pairs, score_responses
 
-_arguments.tell_slips(__name__)
+_arguments.explain_errors_of(__name__)

@@ -10,7 +10,7 @@ from personagap import gap
 from personagap.errors import UserError, expect
 from personagap.formatting import word_table
 from personagap.personalllm.users.population import dirichlet, vote_shares, winners
-from personagap.results import generator, require
+from personagap.results import random_generator, require_columns
 
 #: Bin of the number of distinct winners → the label of its bar in the paper, whose labels are off
 #: by one bin (P3).
@@ -126,7 +126,7 @@ def _prompt_shares(
     """Return ``prompt measure bin share`` for each set of reward models; on a single prompt a share
     is 0 or 1.
     """
-    total, rng, parts = rewards.shape[-1], generator(seed), []
+    total, rng, parts = rewards.shape[-1], random_generator(seed), []
     size = total if n_reward_models is None else n_reward_models
     if not 1 <= size <= total:
         raise UserError(f"n_reward_models is {size}, but there are {total}: give 1 to {total}")
@@ -155,7 +155,7 @@ def wins(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> pd.
     ``users.vote_shares``. For models that seldom win, 95 % intervals cover in 89–98 % of
     simulations with 15 prompts, and in 92–95 % with 60.
     """
-    require(table, "responses", "prompt", "response_model")
+    require_columns(table, "responses", "prompt", "response_model")
     votes = table[["prompt", "response_model"]].assign(share=shares.ravel())
     table = _means(votes, "share", ["response_model"], how)
     return table.sort_values("estimate", ascending=False, ignore_index=True)
@@ -168,7 +168,7 @@ def entropy(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> 
     "subjective" prompts contain the keyword anywhere, "objective" ones begin with it; a prompt can
     be in several groups, or only in "overall". The maximum for eight responses is log 8 = 2.08.
     """
-    require(table, "responses", "prompt", "prompt_text")
+    require_columns(table, "responses", "prompt", "prompt_text")
     first = table.drop_duplicates("prompt")
     text = first["prompt_text"].str.lower()
     first = first.assign(entropy=stats.entropy(shares, axis=1))

@@ -9,7 +9,7 @@ import pandas as pd
 from personagap.datasets.opinionqa import Opinions
 from personagap.errors import UserError, expect, explained
 from personagap.gap.resampling import How, resample
-from personagap.results import require, result
+from personagap.results import require_columns, result
 
 #: Denominators of the distance between two answers: the range of the ordinals, as in OpinionQA, or
 #: the number of options less one, as in PersonalLLM for its own users. They differ where a midpoint
@@ -73,8 +73,8 @@ def representativeness(
     `results` in [0, 1], with the keys ``model attribute group distance``, where ``distance`` is one
     of ``DISTANCES``.
     """
-    require(people, "people", "attribute", "group", "question", "ordinal", "distribution")
-    require(models, "models", "model", "question", "distribution")
+    require_columns(people, "people", "attribute", "group", "question", "ordinal", "distribution")
+    require_columns(models, "models", "model", "question", "distribution")
     model, names = pd.factorize(models["model"])
     group, groups = pd.factorize(pd.MultiIndex.from_frame(people[["attribute", "group"]]))
     people, models = people.assign(code=group), models.assign(code=model)

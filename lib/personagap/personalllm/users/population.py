@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from personagap import published
-from personagap.errors import UserError, at_least, expect
-from personagap.results import generator
+from personagap.errors import UserError, expect, require_at_least
+from personagap.results import random_generator
 
 #: Scores computed at a time when a large population scores many responses (8 MB of float64).
 CHUNK = 1_000_000
@@ -31,11 +31,11 @@ def dirichlet(
     # For α very close to 0 the logarithms below are infinite.
     if not (isinstance(alpha, Real) and 1e-9 <= alpha < np.inf):
         raise UserError(f"alpha is {alpha}: give a number above 0, such as 0.05")
-    at_least(1, n=n, reward_models=len(reward_models))
+    require_at_least(1, n=n, reward_models=len(reward_models))
     names = sorted(reward_models)
     # Logarithms of gamma variates, as with such small shapes the variates underflow to 0, and the
     # weights would be 0/0 (P13). Gamma(α) has the distribution of Gamma(α + 1) · U^(1/α).
-    rng = generator(seed)
+    rng = random_generator(seed)
     size = n, len(names)
     log = np.log(rng.gamma(alpha + 1, size=size)) + np.log(rng.random(size)) / alpha
     weights = np.exp(log - log.max(axis=1, keepdims=True))

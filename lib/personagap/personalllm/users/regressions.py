@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.special import expit
 
 from personagap.errors import UserError, expect, explained
-from personagap.limits import student
+from personagap.limits import t_interval
 from personagap.personalllm.users.population import scores
 from personagap.results import result
 
@@ -107,7 +107,7 @@ def regressions(
     row |= {"estimate": accuracy.mean(), "error": stats.sem(accuracy)}
     table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
     error = table.pop("error")
-    table["ci_low"], table["ci_high"] = student(table["estimate"], error, prompts - 1, 0.95)
+    table["ci_low"], table["ci_high"] = t_interval(table["estimate"], error, prompts - 1, 0.95)
     same = {"losing": losing, "ridge": ridge, "method": "sandwich variance, clusters: prompt"}
     return result(table, ["losing", "ridge", "feature"], **same)
 

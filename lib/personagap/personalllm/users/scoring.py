@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from personagap.errors import UserError, at_least, explained
+from personagap.errors import UserError, explained, require_at_least
 from personagap.gap.tables import UNIT
-from personagap.results import require
+from personagap.results import require_columns
 
 #: Tokenizers of models that the authors did not use with their own.
 TOKENIZERS = {"mistral_raft": "mistralai/Mistral-7B-Instruct-v0.2"}
@@ -42,7 +42,7 @@ def score_responses(
     if not (isinstance(models, dict) and all(isinstance(name, str) for name in models.values())):
         remedy = "give a name for each Hub name or folder, {NAME: FOLDER}"
         raise UserError(f"reward_models is {models!r}: {remedy}")
-    require(table, "responses", "prompt_text", "text")
+    require_columns(table, "responses", "prompt_text", "text")
     scored = table.copy()
     for name, source in models.items():
         scored[name] = _score(name, source, table, batch_size, device)
@@ -98,7 +98,7 @@ def _score(
 
     from personagap.models.loading import get_device
 
-    at_least(1, batch_size=batch_size)
+    require_at_least(1, batch_size=batch_size)
     where = get_device(device)
     tokenizer, model = _load(name, source)
     model = model.to(where).eval()
