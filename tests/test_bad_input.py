@@ -292,6 +292,13 @@ def test_recursive_yaml_is_refused(tmp_path, text):
         ("runs:\n- notebook: p/1\nruns: []", "line 3: runs stands twice"),
         ("runs:\n  - notebook: a\n - b: c", "line 3: expected <block end>"),
         ("runs: *x", "line 1: found undefined alias 'x'"),
+        ("runs:\n- notebook: 010", "line 2: 010 is no decimal number"),
+        ("runs:\n- {notebook: p/1, parameters: {n: 1:30}}", "line 2: 1:30 is no decimal number"),
+        ("runs: []\0", "line 1: a NUL character"),
+        (
+            f"runs:\n- {{notebook: p/1, grid: {{n: {[*range(200)]}, m: {[*range(200)]}}}}}",
+            "run 1: over 10,000 runs: shorten the lists",
+        ),
     ],
 )
 def test_yaml_error_names_its_line(tmp_path, text, message):

@@ -94,7 +94,7 @@ def test_grids_expand_to_distinct_runs(tmp_path):
         ),
         ("runs: []", "no entries under `runs:`"),
         ("runs:", "not a YAML file with a list under `runs:`"),
-        ("runs: [{notebook: p/1.ipynb}]".encode("utf-16"), "not a YAML file"),
+        ("runs: [{notebook: p/1.ipynb}]".encode("utf-16"), "save it as UTF-8"),
     ],
 )
 def test_invalid_batch_file_is_a_user_error(tmp_path, text, error):

@@ -30,7 +30,8 @@ def find_notebook(file: Path, name: str) -> Path:
     `UserError` is raised if there is none.
     """
     stem, known = name.removesuffix(".ipynb"), notebooks()
-    matching = [path for path in known if stem and path.with_suffix("").match(stem)]
+    # "." has no name to match.
+    matching = [path for path in known if Path(stem).name and path.with_suffix("").match(stem)]
     # An existing file takes precedence over the project's notebooks.
     if file.exists() or (len(matching) != 1 and "/" in name):
         return file

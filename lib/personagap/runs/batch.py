@@ -13,8 +13,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from personagap._reading import read_text
 from personagap.errors import UserError, first_line
-from personagap.paths import find_notebook, regular_file
+from personagap.paths import find_notebook
 from personagap.runs import cluster, execute, system
 from personagap.runs.folder import runs
 from personagap.runs.request import Request
@@ -23,6 +24,7 @@ from personagap.runs.warm import WarmProcess, can_fork
 
 #: Optional keys of an entry, besides ``notebook``.
 OPTIONS = ("parameters", "grid", "kernel")
+MAX_RUNS = 10_000  # a grid of more is a slip
 COST = ["generations", "tokens", "detectable", "seconds", "pace"]
 #: Seconds between checks whether a cluster has workers.
 POLL_SECONDS = 30
@@ -38,15 +40,13 @@ def read(file: Path, figures: Path) -> list[Request]:
     `UserError` is raised if the file is malformed, or a notebook or parameter in it does not exist.
     """
     try:
-        content = yaml.load(regular_file(file).read_text(encoding="utf-8"), StrictYaml)
+        content = yaml.load(read_text(file), StrictYaml)
         entries = list(limit_size(content["runs"]))
-    except FileNotFoundError:
-        raise UserError(f"no batch file {file}") from None
     except yaml.MarkedYAMLError as fault:
         line = fault.problem_mark.line + 1 if fault.problem_mark else 1
         raise UserError(f"{file}, line {line}: {fault.problem or fault.context}") from None
     except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError):
-        # ValueError: the encoding is not UTF-8, or an anchor contains itself.
+        # ValueError: for example, an anchor contains itself.
         raise UserError(f"{file}: not a YAML file with a list under `runs:`") from None
     requests = []
     for number, entry in enumerate(entries, start=1):
@@ -66,6 +66,8 @@ def read(file: Path, figures: Path) -> list[Request]:
         if duplicates := [name for name in grid if name in parameters]:
             problem = f"{duplicates[0]!r} stands under `parameters` and under `grid`: leave one"
             raise UserError(f"{file}, run {number}: {problem}")
+        if math.prod(map(len, grid.values())) > MAX_RUNS:
+            raise UserError(f"{file}, run {number}: over {MAX_RUNS:,} runs: shorten the lists")
         for values in itertools.product(*grid.values()):
             given = parameters | dict(zip(grid, values, strict=True))
             notebook = find_notebook(file.parent / entry["notebook"], entry["notebook"])

@@ -19,7 +19,8 @@ CONSTANTS = {"true": True, "True": True, "false": False, "False": False, "null":
 
 class StrictYaml(yaml.SafeLoader):
     """A YAML loader that reads 1e-4 as a number, as JSON and YAML 1.2 do (YAML 1.1 requires
-    1.0e-4), and rejects duplicate names in a mapping, of which PyYAML would take the last.
+    1.0e-4), and rejects duplicate names in a mapping, of which PyYAML would take the last, and
+    numbers that only YAML 1.1 knows: 010 would be 8, and 1:30 would be 90.
     """
 
     def compose_mapping_node(self, anchor):
@@ -31,7 +32,14 @@ class StrictYaml(yaml.SafeLoader):
             seen.add(name)
         return node
 
+    def construct_yaml_int(self, node):
+        if re.fullmatch(r"[-+]?0[0-9_]+|.*:.*", node.value):
+            problem = f"{node.value} is no decimal number: write one, or quote it"
+            raise yaml.MarkedYAMLError(None, None, problem, node.start_mark)
+        return super().construct_yaml_int(node)
 
+
+StrictYaml.add_constructor("tag:yaml.org,2002:int", StrictYaml.construct_yaml_int)
 _EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+\Z")
 StrictYaml.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
 
