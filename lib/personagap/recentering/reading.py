@@ -1,5 +1,6 @@
 """Reading the outputs of models: yes or no, the numbers of a list, JSON."""
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from typing import Any
 import yaml
 
 from personagap.models.answers import visible
-from personagap.tasks._wording import plain
+from personagap.tasks._wording import actual, plain
 
 #: Number of brackets at which parsing of JSON is attempted in an output.
 ATTEMPTS = 100
@@ -17,6 +18,7 @@ YAML_LENGTH = 20_000
 
 # --- answers about relevance ----------------------------------------------------------------------
 
+_ANSWER = re.compile(r"(?i)\banswer\W{1,6}(?:yes\b|no|\d)")
 _ENDS = r"\b(?=\W*?(?:\n|\Z|[.,;:!)–—-](?:\s|\Z)| (?:BECAUSE|SINCE|AS)\b))"
 #: "Answer: YES", "ANSWER - NO", "Answer YES", "Verdict: NO" (a line), "Relevant? No",
 #: "The answer should be no.", "I would say yes.", "Therefore, NO."
@@ -31,7 +33,7 @@ _STATED = re.compile(
 _OFFERED = re.compile(r" ?(?:/|OR\b)")
 #: A last line that is "NO", or a first one such as "Yes, as …"
 _ALONE = re.compile(
-    r"(?:.*\n\W*(?=\w+\W*\Z)|\W*(?=\w+\W*(?:\n|\Z|[.,;:–—-]\s)))(YES|NO)\b", re.DOTALL
+    r"(?:.*\n\W*(?=\w+\W*\Z)|\W*(?=\w+\W*(?:\n|\Z|[.,;:–—-]\s| \()))(YES|NO)\b", re.DOTALL
 )
 #: Numbers without any other text, such as "2, 5" or "None"
 _NUMBERS = re.compile(r"(?:[\W\d]|\bAND\b)*|\W*NONE\W*|\W*ALL(?: OF THEM)?\W*")
@@ -39,8 +41,12 @@ _RANGE = re.compile(r"\b(\d{1,3}) ?(?:-|–|—|\bTO\b|\bTHROUGH\b) ?(\d{1,3})\b
 #: A remark in brackets, such as "1 (the user has 2 dogs)", but not "(1)"
 _REMARK = re.compile(r"\([^()\n]*[^\W\d][^()\n]*\)")
 #: A line of a list that repeats or explains what is chosen: "1. The user bakes"
-_ENTRY = re.compile(r"[\s*#(-]*(\d+)[.):] (?=.*[^\W\d])")
-_UNCLEAR = re.compile(r"\b(?:NOT|EXCEPT|EXCLUDING|BUT|OR|UNLESS)\b")
+_ENTRY = re.compile(r"(?:^|[,;] )[\s*#(-]*(\d+)[.):] (?=.*[^\W\d])")
+#: An answer for each: "1. Yes", "| 2 | no |", "{1: yes, 2: no}"
+_EACH = re.compile(rf"(?:^|[,{{]) ?\W*(\d+)\W{{1,5}}(YES|NO){_ENDS}", re.MULTILINE)
+#: Why some are chosen, up to further ones: "1, as he has 2 dogs, and 3"
+_REASON = re.compile(r"\b(?:BECAUSE|SINCE|AS)\b[^\n]*?(?=,? AND \d|[,;] ?\d|$)")
+_UNCLEAR = re.compile(r"\b(?:NOT|EXCEPT|EXCLUDING|BUT|OR|UNLESS|POSSIBLY|PERHAPS|MAYBE)\b")
 
 _RATING = re.compile(
     r"(?i)\W*(?:(?:the |my )?(?:rating|score)\W*(?:is\W*)?)?([1-5])(?: ?/ ?5| out of 5)?\W*"
@@ -60,7 +66,7 @@ def read_answer(text: str | None, n: int = 1, mode: str = "single") -> list[int]
     >>> read_answer("Yes and no."), read_answer("Answer: 4", 3, "list")
     (None, None)
     """
-    text = re.sub(r"```\w*|[*_`\"]", "", plain(text or "")).strip().upper()
+    text = actual(re.sub(r"```\w*|[*_`\"]", "", plain(text or "")), _ANSWER).strip().upper()
     return _yes_or_no(text) if mode == "single" else _chosen(text, n)
 
 
@@ -81,15 +87,18 @@ def _chosen(text: str, n: int) -> list[int] | None:
     marks = [*re.finditer(r"\bANSWER ?[:=]|\bBOXED:", text)]
     marked, answer = bool(marks), text[marks[-1].end() if marks else 0 :]
     answer = _REMARK.sub("", answer)
+    if each := dict(_EACH.findall(answer)):
+        words = [each.get(str(number)) for number in range(1, n + 1)]
+        return None if None in words or len(each) > n else [int(word == "YES") for word in words]
     # Numbers alone may spread over several lines; if the answer also explains them, the first line
     # holds the numbers, or each line begins with one.
     bare = _NUMBERS.fullmatch(answer)
     lines = [line for line in answer.strip("- \n").split("\n") if line.strip()] or [""]
-    entries = [_ENTRY.match(line) for line in lines]
+    entries = [_ENTRY.findall(line) if _ENTRY.match(line) else [] for line in lines]
     if marked and all(entries):
-        line = ", ".join(entry[1] for entry in entries if entry)
+        line = ", ".join(itertools.chain(*entries))
     else:
-        line = answer if bare or not marked else lines[0]
+        line = _REASON.sub("", answer if bare or not marked else lines[0])
     line = _RANGE.sub(lambda ends: ",".join(map(str, range(int(ends[1]), int(ends[2]) + 1))), line)
     # A number that no attribute has makes the whole answer unreadable: nobody knows which attribute
     # was meant, and the other numbers may be shifted too.

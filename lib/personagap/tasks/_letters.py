@@ -16,7 +16,7 @@ from personagap.tasks._letter_statements import (
     revised,
     stated,
 )
-from personagap.tasks._wording import denied, first_turn, keys, plain
+from personagap.tasks._wording import COUNTERFACTUAL, actual, denied, keys, plain
 
 #: Bullets and check marks at the start of a line.
 _MARK = r"(?:(?:[-•>#+=→➡✅✔✓☑👉|]|\d\.|\[x\]) ?){0,6}"
@@ -47,14 +47,6 @@ _MARKED_CORRECT = re.compile(
     r"(?= ?(?:[.,;!)|]|$|because|since|as\b))"
 )
 _VERB = re.compile(r"(?:is|was|are|would|could|can|cannot|may|might|does|has|seems|looks|fits)\b")
-#: What the answer would be to another question: "If it had asked for Peru, the answer would be A."
-_COUNTERFACTUAL = re.compile(
-    r"(?:^|(?<=[.!?(\n] )|(?<=\n))"
-    r"(?:If [^.,!?\n]{1,100}\b(?:had(?! to)|were|was|asked|meant)|Had|Were)\b"
-    r"[^.!?\n]{1,200}\bwould\b[^.!?\n]{1,100}[.!)]*"
-    r"|(?<=[.!?\n])[^.!?,;\n]{1,100}\bwould\b[^.!?,;\n]{1,100} if "
-    r"(?:the |it |you |we )[^.,!?\n]{0,30}\b(?:had|were|was|asked|meant)\b[^.,;!?\n]{0,100}[.!]"
-)
 #: Cyrillic and Greek letters that look like A, B or C.
 _LOOKALIKES = dict(zip("АВСΑΒ", "ABCAB", strict=True))
 #: A last line that concludes, or ends with a choice: "It is Quito, (B)."
@@ -94,12 +86,12 @@ def letter(text: str) -> str | None:
     >>> letter("The answer is (A) or (B).") is None
     True
     """
-    text = first_turn(_normalized(plain(text)), STATEMENT)
+    text = actual(_normalized(plain(text)), STATEMENT)
     if not re.search(r"(?m)^B:", text):
         text = _A_LABEL.sub("answer: ", text)
     # From the most to the least explicit. The first reader with a result decides, even if that
     # result is "" (several choices at once), which is no valid answer.
-    for version in dict.fromkeys([_COUNTERFACTUAL.sub("", text), text]):
+    for version in dict.fromkeys([COUNTERFACTUAL.sub("", text), text]):
         for read in (stated, _bare, called_correct, _concluded):
             if (choice := read(version)) is not None:
                 return choice if choice in ("A", "B", "C", "D") else None

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from personagap.tasks._number_context import ASIDE, GIVEN, SO, SUM
 from personagap.tasks._number_words import NUMBER_WORDS, SCALES, THINGS, normalize, to_digits
-from personagap.tasks._wording import CORRECTS, first_turn, keys, plain, stating, words
+from personagap.tasks._wording import CORRECTS, actual, keys, plain, stating, words
 
 _HEAD = re.compile(
     r"(?i)[ :,{]*"
@@ -80,7 +80,7 @@ def number(text: str) -> float | None:
     >>> number("So the answer is $1,250.50. He saves it in 3 weeks.")
     1250.5
     """
-    text = first_turn(normalize(plain(text)), _STATED)
+    text = actual(normalize(plain(text)), _STATED)
     # From the last statement backwards: an earlier one may be a step, or was taken back.
     following = len(text)
     for statement in reversed(list(_STATED.finditer(text))):

@@ -116,13 +116,25 @@ def stating(*kinds: str) -> str:
     return rf"{keys(*kinds)}(?: \([^()\n]{{1,40}}\))?{_FILLER}{_IS}"
 
 
+#: What the answer would be to another question: "If it had asked for Peru, the answer would be A."
+COUNTERFACTUAL = re.compile(
+    r"(?:^|(?<=[.!?(\n] )|(?<=\n))"
+    r"(?:[A-Z]\w{2,9}: )?(?:[Ii]f [^.,!?\n]{1,100}\b(?:had(?! to)|were|was|asked|meant)"
+    r"|[Hh]ad|[Ww]ere)\b"
+    r"[^.!?\n]{1,200}\bwould\b[^.!?\n]{1,100}[.!)]*"
+    r"|(?<=[.!?\n])[^.!?,;\n]{1,100}\bwould\b[^.!?,;\n]{1,100} if "
+    r"(?:the |it |you |we )[^.,!?\n]{0,30}\b(?:had|were|was|asked|meant)\b[^.,;!?\n]{0,100}[.!]"
+)
+#: Where a model that does not stop goes on to ask itself
 _NEXT_TURN = re.compile(r"(?i)\n\W{0,3}(?:question|problem|human|user)(?: ?\d{1,3})?[*_]{0,2}:")
 
 
-def first_turn(text: str, states: re.Pattern) -> str:
-    """Return an answer without what a model that does not stop goes on to ask itself: what follows
-    a statement from the next "Question:" on.
+def actual(text: str, states: re.Pattern) -> str:
+    """Return an answer without what it says of other questions, if it states something besides:
+    what the answer to another would be, and what follows from the next "Question:" on.
     """
+    without = COUNTERFACTUAL.sub("", text)
+    text = without if without != text and states.search(without) else text
     statement = states.search(text) if _NEXT_TURN.search(text) else None
     turn = _NEXT_TURN.search(text, statement.end()) if statement else None
     return text[: turn.start()] if turn else text
