@@ -43,7 +43,7 @@ _REMARK = re.compile(r"\([^()\n]*[^\W\d][^()\n]*\)")
 #: A line of a list that repeats or explains what is chosen: "1. The user bakes"
 _ENTRY = re.compile(r"(?:^|[,;] )[\s*#(-]*(\d+)[.):] (?=.*[^\W\d])")
 #: An answer for each: "1. Yes", "| 2 | no |", "{1: yes, 2: no}"
-_EACH = re.compile(rf"(?:^|[,{{]) ?\W*(\d+)\W{{1,5}}(YES|NO){_ENDS}", re.MULTILINE)
+_EACH = re.compile(rf"(?:^|[,{{]) ?\W{{0,6}}(\d+)\W{{1,5}}(YES|NO){_ENDS}", re.MULTILINE)
 #: Why some are chosen, up to further ones: "1, as he has 2 dogs, and 3"
 _REASON = re.compile(r"\b(?:BECAUSE|SINCE|AS)\b[^\n]*?(?=,? AND \d|[,;] ?\d|$)")
 _UNCLEAR = re.compile(r"\b(?:NOT|EXCEPT|EXCLUDING|BUT|OR|UNLESS|POSSIBLY|PERHAPS|MAYBE)\b")
