@@ -16,7 +16,7 @@ from personagap import datasets, demo, effects, models, personas, safety_utility
 from personagap.ask import ask, texts
 from personagap.errors import UserError
 from personagap.models import adapter
-from personagap.models.rendering import user_says
+from personagap.models.rendering import user_chat
 from personagap.responses import ResponseStore
 from personagap.safety_utility import defences, dpo
 
@@ -128,7 +128,7 @@ def test_tuning_without_losses_or_pairs_is_an_error(tmp_path, monkeypatch, isola
         dpo.tune(model, pairs, learning_rate=math.inf, **how)
     # Finite weights whose sums overflow.
     tuned = dpo.tune(model, pairs, learning_rate=1e30, **how | {"steps": 2})
-    lm, chat = models.load_model(tuned), user_says("What now?")
+    lm, chat = models.load_model(tuned), user_chat("What now?")
     for call in (lambda: lm.choose([chat], ["A", "B"]), lambda: texts(lm, ["?"], 0.0, 0, 2)):
         with pytest.raises(UserError, match="computes is no number: load it with dtype float32"):
             call()

@@ -10,7 +10,7 @@ from servers import completion, scripted_server
 
 from personagap import ask, datasets, effects, judges, personas, safety_utility, tasks, verdicts
 from personagap.models import Generation, Sampling, connection, endpoints, load_model
-from personagap.models.answers import split, take_apart
+from personagap.models.answers import parse_answer, split
 from personagap.paths import NOTEBOOKS
 from personagap.responses import ResponseStore
 
@@ -259,11 +259,13 @@ def test_reasoning_is_separated_from_the_text(content, reasoning, text):
 
 
 def test_template_that_opens_the_reasoning_is_recognised():
-    cut, done = (take_apart(Generation(text, reason, 1, 1, 0.0), "<|assistant|><think>\n")
+    cut, done = (parse_answer(Generation(text, reason, 1, 1, 0.0), "<|assistant|><think>\n")
                  for text, reason in [("The answer is B?", "length"), ("A?</think>B",
                  "stop")])  # fmt: skip
     assert (cut.text, cut.outcome, done.text, done.outcome) == ("", "unfinished", "B", "answered")
-    skipped = take_apart(Generation("B", "stop", 1, 1, 0.0), "<|assistant|><think>\n\n</think>\n\n")
+    skipped = parse_answer(
+        Generation("B", "stop", 1, 1, 0.0), "<|assistant|><think>\n\n</think>\n\n"
+    )
     assert (skipped.text, skipped.outcome) == ("B", "answered")
 
 

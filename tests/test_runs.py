@@ -168,24 +168,24 @@ def test_cached_table_is_recomputed_when_a_key_changed(tmp_path, monkeypatch):
             }
         )
 
-    run.kept("truths", make)
-    run.kept("truths", make)  # without run metadata (by hand, in JupyterLab) nothing is cached
+    run.cached("truths", make)
+    run.cached("truths", make)  # without run metadata (by hand, in JupyterLab) nothing is cached
     run.record(**{name: {"a": 1} for name in tables.CACHE_KEYS})
-    first, again = run.kept("truths", make), run.kept("truths", make)
+    first, again = run.cached("truths", make), run.kept("truths", make)
     pd.testing.assert_frame_equal(first, make())
     pd.testing.assert_frame_equal(again, first)
     assert made == [0, 1, 2, 3]
     for number, name in enumerate(tables.CACHE_KEYS, start=5):
         run.record(**{name: {"a": 2}})
-        run.kept("truths", make)
+        run.cached("truths", make)
         assert len(made) == number
     file = max((tmp_path / "cache" / "tables").iterdir(), key=os.path.getmtime)
     file.write_bytes(file.read_bytes()[:-9])
-    pd.testing.assert_frame_equal(run.kept("truths", make), first)
+    pd.testing.assert_frame_equal(run.cached("truths", make), first)
     # A cache that cannot be written costs time, but no result.
     monkeypatch.setattr(tables, "CACHE", file)
     with pytest.warns(UserWarning, match=f"not kept: {file}/tables: Not a directory"):
-        pd.testing.assert_frame_equal(run.kept("truths", make), first)
+        pd.testing.assert_frame_equal(run.cached("truths", make), first)
 
 
 def test_report_contains_the_alternative_text(finished_run):

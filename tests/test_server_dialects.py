@@ -14,7 +14,7 @@ from tiny_models import tokenizer
 
 from personagap.errors import UserError
 from personagap.models import Sampling, endpoints, load_model, rendering, replies
-from personagap.models.answers import take_apart
+from personagap.models.answers import parse_answer
 from personagap.models.streamed import assembled
 
 CHAT = [{"role": "system", "content": "I am a man."}, {"role": "user", "content": "What is it?"}]
@@ -301,7 +301,7 @@ def test_finish_reasons_of_several_servers_are_mapped(reason, outcome):
         with pytest.raises(replies.Failure):
             replies.generation(reply, 0.0)
     else:
-        answer = take_apart(replies.generation(reply, 0.0))
+        answer = parse_answer(replies.generation(reply, 0.0))
         assert (answer.outcome, answer.finish_reason) == (outcome, reason or "stop")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from personagap import judges, limits, models, personas
-from personagap.models.rendering import user_says
+from personagap.models.rendering import user_chat
 from personagap.results import result
 
 SYSTEM = {"role": "system", "content": personas.system_prompt("assistant")}
@@ -26,7 +26,7 @@ SYSTEM = {"role": "system", "content": personas.system_prompt("assistant")}
 def main(file, named, dtype):
     prompts = pd.read_csv(file).drop_duplicates("prompt")
     harmless = prompts.loc[~prompts["type"].str.startswith("contrast"), "prompt"].tolist()
-    chats = [[SYSTEM, *user_says(prompt)] for prompt in harmless]
+    chats = [[SYSTEM, *user_chat(prompt)] for prompt in harmless]
     judge, rows = judges.load_judge("refusal"), []
     for condition, spec in named:
         lm = models.load_model(spec, dtype=dtype)

@@ -20,7 +20,7 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
 from personagap import datasets, gap, models, prompts
-from personagap.models.rendering import user_says
+from personagap.models.rendering import user_chat
 from personagap.paths import CACHE
 from personagap.recentering import attributes, classifiers, tuning
 from personagap.results import add_holm, result
@@ -110,7 +110,7 @@ def zero_shot(lm: models.Model, pairs: pd.DataFrame) -> pd.DataFrame:
     sample = by_prompt.sample(WEIGHED, random_state=0)
     texts = zip(sample["prompt_text"], sample["attribute"], strict=True)
     questions = [attributes.question(prompt, [attribute]) for prompt, attribute in texts]
-    chats = list(map(user_says, questions))
+    chats = list(map(user_chat, questions))
     choices = [tuning.YES, tuning.NO]
     inputs = questions, choices, lm.id, lm.revision
     yes, no = cached(lambda: np.array(lm.choose(chats, choices)), *inputs).T

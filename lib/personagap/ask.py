@@ -14,8 +14,8 @@ from personagap import personas, tasks
 from personagap.errors import Unanswered, UserError, require_at_least, require_one_of
 from personagap.hashing import digest, digests
 from personagap.models import Generation, Model, Sampling
-from personagap.models.answers import take_apart
-from personagap.models.rendering import user_says
+from personagap.models.answers import parse_answer
+from personagap.models.rendering import user_chat
 from personagap.responses import ResponseStore, complete
 
 #: Requests per batch, which a model may pack together. These answers are short.
@@ -237,7 +237,7 @@ def requests_of_texts(
 ) -> tuple[list, list[str], Sampling]:
     """Return the chats, their keys in the store and the sampling for the arguments of `texts`."""
     sampling = Sampling(temperature=temperature, top_k=0, max_tokens=max_tokens)
-    chats = [user_says(prompt) for prompt in prompts]
+    chats = [user_chat(prompt) for prompt in prompts]
     settings = [lm.id, lm.revision, asdict(sampling), seed]
     return chats, digests(settings, ([lm.render(chat)] for chat in chats)), sampling
 
@@ -272,7 +272,7 @@ def _generate(
 
         def on_answer(i: int, answer: Generation) -> None:
             kept.add(i)
-            keep(i, take_apart(answer, lm.render(batch[i])))
+            keep(i, parse_answer(answer, lm.render(batch[i])))
 
         # 15 hexadecimal digits are 60 bits: servers accept seeds of 63 bits.
         seeds = [int(keys[row][:15], 16) for row in rows]

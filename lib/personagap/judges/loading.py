@@ -7,7 +7,7 @@ from typing import Any
 from personagap import models, prompts
 from personagap.errors import UserError, expect, explained
 from personagap.judges.refusals import ACTIONS, FOLLOWS, Judge, PhraseJudge, RefusalJudge
-from personagap.models.rendering import user_says
+from personagap.models.rendering import user_chat
 
 
 def load_judge(spec: str) -> Judge:
@@ -107,7 +107,7 @@ class ModelJudge(Judge):
     def _classify(self, texts: Sequence[str], questions: Sequence[str]) -> Sequence[int]:
         rubric = prompts.template("judge_harm")
         pairs = zip(questions, texts, strict=True)
-        chats = [user_says(prompts.fill(rubric, question=q, answer=text)) for q, text in pairs]
+        chats = [user_chat(prompts.fill(rubric, question=q, answer=text)) for q, text in pairs]
         choices = [str(label) for label in range(len(ACTIONS))]
         return [int(scores.argmax()) for scores in self._model.choose(chats, choices)]
 

@@ -50,7 +50,7 @@ class Sampling:
 
 
 class Generation(NamedTuple):
-    """One answer, as the model gave it; `answers.take_apart` separates its text and reasoning.
+    """One answer, as the model gave it; `answers.parse_answer` separates its text and reasoning.
 
     Attributes
     ----------

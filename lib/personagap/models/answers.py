@@ -106,7 +106,7 @@ def visible(content: str) -> str:
     return split(content)[1]
 
 
-def take_apart(answer: Generation, prompt: str = "") -> Generation:
+def parse_answer(answer: Generation, prompt: str = "") -> Generation:
     """Return the same answer with ``text``, ``reasoning`` and ``outcome`` separated.
 
     Parts that the server has separated are kept, and so is the raw ``finish_reason``. Some chat
@@ -114,9 +114,9 @@ def take_apart(answer: Generation, prompt: str = "") -> Generation:
 
     Examples
     --------
-    >>> take_apart(Generation("<think>Hm", "length", 3, 2, 0.1)).outcome
+    >>> parse_answer(Generation("<think>Hm", "length", 3, 2, 0.1)).outcome
     'unfinished'
-    >>> take_apart(Generation("", "content_filter", 3, 0, 0.1)).outcome
+    >>> parse_answer(Generation("", "content_filter", 3, 0, 0.1)).outcome
     'blocked'
     """
     outcome = answer.outcome or outcome_of(answer.finish_reason)

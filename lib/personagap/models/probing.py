@@ -11,12 +11,12 @@ from personagap.errors import UserError
 from personagap.models import Sampling
 from personagap.models.answers import visible
 from personagap.models.connection import Connection
-from personagap.models.rendering import DATE, DATE_STRING, user_says
+from personagap.models.rendering import DATE, DATE_STRING, user_chat
 from personagap.models.replies import Failure, alternatives, generation, usage
 
-PROBE = user_says("Hi")
+PROBE = user_chat("Hi")
 #: A question with many answers, which differ in their first token.
-RANDOM_NUMBER = user_says("Choose a number between 100 and 999 at random. Say the number alone.")
+RANDOM_NUMBER = user_chat("Choose a number between 100 and 999 at random. Say the number alone.")
 #: Lengths of its answers. The longer ones are for models that begin with a thought.
 RANDOM_NUMBER_TOKENS = (1, 32)
 SEEDS = range(1, 9)

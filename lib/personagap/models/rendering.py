@@ -39,7 +39,7 @@ DATE_PARTS = {
 } | {f"%-{letter}": str(int(DATE.strftime(f"%{letter}"))) for letter in "dmyjHIMS"}
 
 
-def user_says(text: str) -> Messages:
+def user_chat(text: str) -> Messages:
     """Return a chat of one user message."""
     return [{"role": "user", "content": text}]
 
@@ -56,7 +56,7 @@ def fold_system(messages: Messages) -> Messages:
     [{'role': 'user', 'content': 'Hi'}]
     """
     text = "\n\n".join(message["content"] for message in messages[:2] if message["content"])
-    return [*user_says(text), *messages[2:]]
+    return [*user_chat(text), *messages[2:]]
 
 
 def render(tokenizer, messages: Messages) -> str:

@@ -18,7 +18,7 @@ from sklearn.preprocessing import normalize, scale
 from personagap import models
 from personagap.embeddings import embed
 from personagap.errors import UserError, explained
-from personagap.models.rendering import user_says
+from personagap.models.rendering import user_chat
 from personagap.recentering import attributes
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
@@ -128,7 +128,7 @@ def _hidden_states(model: Any, pairs: tuple[tuple[str, str], ...]) -> np.ndarray
         problem = f"{getattr(lm, 'id', lm)} shows no hidden states"
         remedy = "give encoder= a model in process, such as smollm2, gguf:FILE or hf:ORG/NAME"
         raise UserError(f"method 'states': {problem}; {remedy}")
-    chats = [user_says(attributes.question(prompt, [text])) for prompt, text in pairs]
+    chats = [user_chat(attributes.question(prompt, [text])) for prompt, text in pairs]
     start = {"role": "assistant", "content": ANSWER_START}
     return lm.hidden_states([[*chat, start] for chat in chats], DEPTH)
 

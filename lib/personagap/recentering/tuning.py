@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from personagap import models
-from personagap.models.rendering import user_says
+from personagap.models.rendering import user_chat
 from personagap.recentering import attributes
 
 METHODS = ("sft", "grpo")
@@ -43,7 +43,7 @@ def sft(model: str, prompts: Sequence[str], answers: Sequence[str], steps: int, 
     A model, as from ``models.load_model``.
     """
     completions = [[{"role": "assistant", "content": answer}] for answer in answers]
-    rows = pd.DataFrame({"prompt": list(map(user_says, prompts)), "completion": completions})
+    rows = pd.DataFrame({"prompt": list(map(user_chat, prompts)), "completion": completions})
     # No maximum length, as truncation would remove the answer at the end.
     options = {
         "learning_rate": SFT_RATE, "max_length": None, "train_sampling_strategy": "group_by_length",
@@ -88,7 +88,7 @@ def grpo(
         # A whole step at once would take 15 GB for a model of 135 million parameters.
         "per_device_train_batch_size": ROLLOUTS, "gradient_accumulation_steps": PROMPTS,
     }  # fmt: skip
-    rows = pd.DataFrame({"prompt": list(map(user_says, prompts)), "label": labels})
+    rows = pd.DataFrame({"prompt": list(map(user_chat, prompts)), "label": labels})
     tuned = _tune(model, "GRPO", rows, options, steps, seed, reward_funcs=rewards)
     if (share := np.mean(informative)) < 0.5:
         count = f"{1 - share:.0%} of {len(informative)} prompts taught nothing"
@@ -158,7 +158,7 @@ def learner(
             tuned = grpo(model, train_prompts, relevance_reward(gold), gold.tolist(), steps, seed)
         # Scored by the likelihoods of both answers, as a probability has no threshold built in
         # (R4).
-        chats = [user_says(prompts[row]) for row in test]
+        chats = [user_chat(prompts[row]) for row in test]
         yes, no = np.array(tuned.choose(chats, [[YES, NO]] * len(test))).T
         return 1 / (1 + np.exp(no - yes))[None]
 

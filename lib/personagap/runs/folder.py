@@ -192,13 +192,13 @@ class Run:
                 table.to_csv(path, index=False)
                 write_text(base.with_suffix(".tex"), latex(table, name))
 
-    def kept(self, name: str, make: Any) -> Any:
+    def cached(self, name: str, make: Any) -> Any:
         """Return the DataFrame ``make()``, which takes long to compute, or the cached result of an
         earlier run with the same inputs; see `tables.cached`.
         """
-        from personagap.runs.tables import cached
+        from personagap.runs import tables
 
-        return cached(read_facts(self.folder), name, make)
+        return tables.cached(read_facts(self.folder), name, make)
 
     def figure(
         self,

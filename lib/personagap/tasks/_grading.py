@@ -12,7 +12,7 @@ from personagap import sandbox
 from personagap.errors import UserError, require_one_of
 from personagap.hashing import digest
 from personagap.models import Generation
-from personagap.models.answers import outcome_of, take_apart
+from personagap.models.answers import outcome_of, parse_answer
 from personagap.schema import NONRESPONSE, SCORE_COLUMNS
 from personagap.tasks._registry import SAFETY, find
 from personagap.tasks._task import PROTOCOLS, Grader
@@ -161,7 +161,7 @@ def _with_outcomes(responses: pd.DataFrame) -> pd.DataFrame:
     texts = responses["text"].fillna("")
     reasons = responses.get("finish_reason", outcomes).fillna("")
     pairs = zip(texts[missing], reasons[missing], strict=True)
-    generations = [take_apart(Generation(*pair, None, None, 0.0)) for pair in pairs]
+    generations = [parse_answer(Generation(*pair, None, None, 0.0)) for pair in pairs]
     filled = responses.assign(text=texts.astype(object), outcome=outcomes.astype(object))
     filled.loc[missing, "text"] = [generation.text or "" for generation in generations]
     filled.loc[missing, "outcome"] = [generation.outcome for generation in generations]

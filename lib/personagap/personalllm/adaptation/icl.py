@@ -13,7 +13,7 @@ from personagap import prompts
 from personagap.errors import UserError, expect, require_one_of
 from personagap.formatting import word_table
 from personagap.models import Formatted, Model
-from personagap.models.rendering import user_says
+from personagap.models.rendering import user_chat
 from personagap.personalllm import users
 
 #: Arms that show the user's own examples → which responses of these they show.
@@ -189,7 +189,7 @@ def chats(
     so some prompts hold fewer than ``shots`` (P9).
     """
     if shown is None or shots == 0:
-        return [user_says(prompt) for prompt in study.prompts[study.target]]
+        return [user_chat(prompt) for prompt in study.prompts[study.target]]
     wording = {"losing": "losing", "both": "both"}.get(arm, "winning")
     head, example, tail = prompts.parts(prompts.template(f"icl_{wording}"))
     liked, disliked = (study.responses[shown.prompts, side] for side in shown[1:])
@@ -205,7 +205,7 @@ def chats(
         # The most similar example comes first, so popping removes the least similar one.
         while parts and len(head) + sum(map(len, parts)) + len(closing) > max_characters:
             parts.pop()
-        written.append(user_says("".join([head, *parts, closing])))
+        written.append(user_chat("".join([head, *parts, closing])))
     return written
 
 
