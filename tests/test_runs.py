@@ -171,7 +171,7 @@ def test_cached_table_is_recomputed_when_a_key_changed(tmp_path, monkeypatch):
     run.cached("truths", make)
     run.cached("truths", make)  # without run metadata (by hand, in JupyterLab) nothing is cached
     run.record(**{name: {"a": 1} for name in tables.CACHE_KEYS})
-    first, again = run.cached("truths", make), run.kept("truths", make)
+    first, again = run.cached("truths", make), run.cached("truths", make)
     pd.testing.assert_frame_equal(first, make())
     pd.testing.assert_frame_equal(again, first)
     assert made == [0, 1, 2, 3]
