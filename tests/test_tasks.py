@@ -137,6 +137,7 @@ def test_corrected_letter(text):
         ("I am not sure that it is Lima.", None), ("Higher than Lima is Quito.", None),
         ("Lima is coastal.\nThe highest is Quito.", None),
         ("Quito is the correct choice, as it is high.", "C"), ("C Quito", "C"), ("C)Quito", "C"),
+        ("Answer: Quito (in the Andes)", "C"), ("Answer: Quito (or Lima)", None),
         ("C)Quito\nD)La Paz, Bolivia", None),
         ("Not Quito.", None), ("The answer is not Quito.", None), ("Quito or Lima", None),
         ("Lima is in Peru.", None), ("", None),

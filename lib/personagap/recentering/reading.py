@@ -45,7 +45,7 @@ _ENTRY = re.compile(r"(?:^|[,;] )[\s*#(-]*(\d+)[.):] (?=.*[^\W\d])")
 #: An answer for each: "1. Yes", "| 2 | no |", "{1: yes, 2: no}"
 _EACH = re.compile(rf"(?:^|[,{{]) ?\W{{0,6}}(\d+)\W{{1,5}}(YES|NO){_ENDS}", re.MULTILINE)
 #: Why some are chosen, up to further ones: "1, as he has 2 dogs, and 3"
-_REASON = re.compile(r"\b(?:BECAUSE|SINCE|AS)\b[^\n]*?(?=,? AND \d|[,;] ?\d|$)")
+_REASON = re.compile(r"\b(?:BECAUSE|SINCE|AS)\b[^\n]{0,200}?(?=,? AND \d|[,;] ?\d|$)")
 _UNCLEAR = re.compile(r"\b(?:NOT|EXCEPT|EXCLUDING|BUT|OR|UNLESS|POSSIBLY|PERHAPS|MAYBE)\b")
 
 _RATING = re.compile(

@@ -11,7 +11,8 @@ _STATES = re.compile(stating("answer", "choice"))
 _CONCLUDES = re.compile(rf"(?i:{words('so')})\b")
 #: What stands before a choice that a sentence ends in: "The capital is Quito.", "So it falls."
 _SAYS = (
-    rf"(?:\b(?:is|are|was|were|be|its|thats)|[=:]|^(?:{words('so')}),?) (?:that )?(?:the |an? )?"
+    rf"(?:\b(?:is|are|was|were|be|its|thats)(?= )|[=:]|^(?:{words('so')}),?)"
+    r" ?(?:that )?(?:the |an? )?"
 )
 _CALLED_RIGHT = r" (?:is|would be) (?:the )?(?:correct|right|best|answer)\b"
 
@@ -25,9 +26,10 @@ def named(text: str, choices: Sequence[str]) -> str | None:
     texts = [_bare_words(normalize(plain(choice))) for choice in choices]
     sentence = re.split(r"[.!;](?: |$)|。|, (?:because|since|as)\b", line)[0]
     parts = [line, sentence]
-    # "Quito, the capital of Ecuador", but not "Quito, Lima"
-    part, _, remark = sentence.partition(", ")
-    parts += [] if any(_holds(_bare_words(remark), choice) for choice in texts) else [part]
+    # "Quito, the capital of Ecuador", "Quito (in Ecuador)", but not "Quito, Lima"
+    part, *remarks = re.split(r", | \(", sentence)
+    remark = _bare_words(" ".join(remarks))
+    parts += [] if any(_holds(remark, choice) for choice in texts) else [part]
     for given in map(_bare_words, parts):
         if given and texts.count(given) == 1:
             return "ABCD"[texts.index(given)]
@@ -47,7 +49,7 @@ def _concluded(text: str, texts: list[str]) -> str | None:
     # A last line concludes the lines above only if it says so: it may belong to a list.
     concludes = not above or _CONCLUDES.match(last)
     sentence, said = _bare_words(last), {}
-    for choice in map(re.escape, texts):
+    for choice in map(re.escape, filter(None, texts)):
         ends = re.search(f"{_SAYS}({choice})$", sentence) if concludes else None
         if match := ends or re.search(rf"(?<!\w)({choice}){_CALLED_RIGHT}", sentence):
             said[match[1]] = match.start(1)
@@ -55,7 +57,7 @@ def _concluded(text: str, texts: list[str]) -> str | None:
         return None
     ((choice, position),) = said.items()
     others = (other for other in texts if other not in choice and _holds(sentence, other))
-    if any(others) or denied(sentence, position):
+    if any(others) or texts.count(choice) > 1 or denied(sentence, position):
         return None
     return "ABCD"[texts.index(choice)]
 
