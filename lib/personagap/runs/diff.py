@@ -50,7 +50,7 @@ def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         table = table if matched else table.head(0)
         rows = row_names(table, key)
         columns += [form[values].set_axis(rows).stack() for form in (compact(table), table)]  # noqa: PD013
-    both = pd.concat(columns, axis=1, key_columns=["before", "x", "after", "y"])
+    both = pd.concat(columns, axis=1, keys=["before", "x", "after", "y"])
     both = both.rename_axis(["row", "quantity"])
     both["change"] = (both.pop("y") - both.pop("x")).map(format_number)
     # Values are compared as displayed, since further digits may differ between machines.
