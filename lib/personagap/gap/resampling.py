@@ -34,8 +34,8 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from personagap.errors import UserError, require_at_least, require_fraction
-from personagap.limits import cluster_correction as correction
 from personagap.limits import (
+    cluster_correction,
     cluster_df,
     satterthwaite_df,
     t_interval,
@@ -134,8 +134,8 @@ class Resampling:
         blocks = values[1:].reshape(len(self.sizes), -1, *values.shape[1:])
         if not np.isfinite(blocks).all():  # Masked arrays take several times as long.
             blocks = np.ma.masked_invalid(blocks)
-        corrections = np.stack([correction(size) for size in self._sizes(where)])
-        variance = (np.ma.filled(blocks.var(axis=1), np.nan).T * corrections.T).T
+        factor = np.stack([cluster_correction(size) for size in self._sizes(where)])
+        variance = (np.ma.filled(blocks.var(axis=1), np.nan).T * factor.T).T
         if len(variance) == 1:
             return np.sqrt(variance[0])
         # By chance the combined variance can fall below that of either factor.
