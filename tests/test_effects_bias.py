@@ -215,7 +215,7 @@ def test_items_missing_for_half_of_the_identities_are_dropped_with_a_warning():
     "case", validation.UNEVEN, ids=lambda case: f"{case.estimator}: {case.data}"
 )
 def test_heterogeneous_data_are_analysed(case):
-    validation.uneven_table([case], replications=2)
+    validation.run_cases([case], replications=2)
 
 
 @pytest.mark.slow
@@ -223,7 +223,7 @@ def test_heterogeneous_data_are_analysed(case):
     "case", validation.UNEVEN, ids=lambda case: f"{case.estimator}: {case.data}"
 )
 def test_level_coverage_and_power_on_heterogeneous_data(case):
-    assert validation.kept(validation.uneven_table([case], replications=400)).all()
+    assert validation.kept(validation.run_cases([case], replications=400)).all()
 
 
 def test_equal_scores_have_no_bias_despite_rounding():

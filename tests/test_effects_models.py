@@ -46,7 +46,7 @@ def test_new_estimators_equal_their_references(check):
     ids=lambda check: check.estimator,
 )
 def test_validation_table_has_nominal_level_and_coverage(check):
-    found = validation.table([check], replications=300).set_index("metric")
+    found = validation.run_checks([check], replications=300).set_index("metric")
     assert {"actual_error", "coverage", "power"} & set(found.index)
     error, coverage, power = (
         found[found.index == name] for name in ("actual_error", "coverage", "power")
@@ -61,7 +61,7 @@ def test_validation_table_has_the_promised_rows():
         for check in validation.EFFECTS
         if "TOST" in check.estimator or "noise" in check.estimator
     ]
-    table = validation.table(chosen, replications=3)
+    table = validation.run_checks(chosen, replications=3)
     assert table.columns.tolist() == ["estimator", "reference", "effect", *COLUMNS]
     metrics = {name: rows["metric"].tolist() for name, rows in table.groupby("estimator")}
     assert metrics == {
@@ -254,7 +254,10 @@ def test_interval_contains_its_estimate_if_all_answers_are_equal(score):
         (lambda _: effects.power(n_items=1), r"n_items is \[1\]: .* at least 2"),
         (lambda _: effects.power(n_items=[10, 20], n_runs=[0]), r"n_runs is \[0\]"),
         (lambda _: effects.split_budget("x"), "budget is 'x'"),
-        (lambda _: validation.table(validation.EFFECTS[:1], replications=0), "replications is 0"),
+        (
+            lambda _: validation.run_checks(validation.EFFECTS[:1], replications=0),
+            "replications is 0",
+        ),
     ],
 )
 def test_undefined_input_is_a_one_line_error(wrong, message):

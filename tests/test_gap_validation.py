@@ -6,7 +6,7 @@ from scipy import stats
 
 from personagap import gap
 from personagap.results import wide
-from personagap.validation import GAP, table
+from personagap.validation import GAP, run_checks
 from personagap.validation import gap as simulated
 
 
@@ -19,7 +19,7 @@ def check_level(checks, replications):
     """Assert that coverage and type-I error are within two points of nominal, up to Monte-Carlo
     noise.
     """
-    found = table(checks, replications=replications)
+    found = run_checks(checks, replications=replications)
     assert {"coverage", "actual_error"} & set(found["metric"])
     for row in found.itertuples():
         if row.metric == "coverage":
@@ -69,5 +69,5 @@ def test_level_and_coverage(check):
 @pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["judge inflation", "paired difference of yes rate"])
 def test_power(estimator):
-    found = wide(table([check for check in GAP if check.estimator == estimator]))
+    found = wide(run_checks([check for check in GAP if check.estimator == estimator]))
     assert (found["power"] > 0.9).all()

@@ -3,9 +3,8 @@
 ``python -m personagap.validation`` prints the tables; ``instruments.ipynb`` shows them.
 """
 
-from personagap.validation.cases import Case, kept
-from personagap.validation.cases import table as uneven_table
-from personagap.validation.checks import Check, false_alarms, table
+from personagap.validation.cases import Case, kept, run_cases
+from personagap.validation.checks import Check, false_alarms, run_checks
 from personagap.validation.decisions import DECISIONS, UNEVEN_DECISIONS
 from personagap.validation.effects import EFFECTS, one_phrasing
 from personagap.validation.gap import GAP

@@ -8,12 +8,12 @@ from personagap.results import wide
 
 REPLICATIONS = 100
 
-even = wide(validation.table(validation.EVEN, replications=REPLICATIONS, n_jobs=-1))
+even = wide(validation.run_checks(validation.EVEN, replications=REPLICATIONS, n_jobs=-1))
 print(
     f"Data that are alike:\n{even.to_string(index=False, float_format='{:.3g}'.format, na_rep='')}",
     flush=True,
 )
-uneven = validation.uneven_table(validation.UNEVEN, replications=REPLICATIONS, n_jobs=-1)
+uneven = validation.run_cases(validation.UNEVEN, replications=REPLICATIONS, n_jobs=-1)
 # Columns of the result form that are constant or empty here are left out to save width.
 columns = ["estimator", "data", "metric", "nominal", "before", "estimate", "ci_low", "ci_high"]
 shown = uneven[[*columns, "kept"]].to_string(index=False, float_format="{:.3g}".format, na_rep="")

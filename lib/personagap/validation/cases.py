@@ -43,7 +43,7 @@ class Case(NamedTuple):
         return bool(self.trial(rng))
 
 
-def table(
+def run_cases(
     cases: Sequence[Case], *, replications: int = 200, seed: int = 0, n_jobs: int = 1
 ) -> pd.DataFrame:
     """Run the cases in ``n_jobs`` processes (-1: one per processor).

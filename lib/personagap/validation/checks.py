@@ -66,7 +66,7 @@ def once(analysis: Callable) -> Callable:
     return cached
 
 
-def table(
+def run_checks(
     checks: Sequence[Check],
     *,
     replications: int = 200,
@@ -105,7 +105,7 @@ def table(
 
 
 def false_alarms(validated: pd.DataFrame) -> pd.Series:
-    """Share of all null data sets of `table` that were called significant.
+    """Share of all null data sets of `run_checks` that were called significant.
 
     Returns
     -------

@@ -17,7 +17,7 @@ def instruments(
 
     Parameters
     ----------
-    validated, naive : ``validation.table`` and ``validation.one_phrasing``.
+    validated, naive : ``validation.run_checks`` and ``validation.one_phrasing``.
     together : ``validation.false_alarms`` of ``validated``.
     floors : ``effects.power`` for the sizes of published tasks.
     budget : ``effects.split_budget``.
