@@ -195,6 +195,8 @@ def test_retry_after_longer_than_the_patience_ends_the_run(asked):
         ({"retry-after": "-3"}, "", 0),
         ({"retry-after": "soon"}, "", None),
         ({"retry-after": "nan"}, "", None),
+        ({"retry-after": "Wed, 21 Oct 99999 07:28:00 GMT"}, "", None),
+        ({}, f"Please try again in {'9' * 5000}m1s", None),
         ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, "", 0),
         ({}, '{"error": {"Retry-After": "7"}}', 7),
         ({}, "Rate limit reached. Please try again in 1m20.5s.", 80.5),
@@ -213,6 +215,7 @@ def test_retry_after_formats_are_parsed(headers, text, seconds):
     [
         ({"message": "x", "code": 502}, 502),
         ({"message": "x", "code": "400"}, 400),
+        ({"message": "x", "code": "9" * 5000}, 500),
         ({"message": "Rate limit reached"}, 429),
         ({"message": "The model is overloaded"}, 503),
         ({"message": "x", "type": "invalid_request_error"}, 400),
@@ -297,6 +300,15 @@ def test_invalid_patience_is_refused():
 
 def test_failure_is_reported_in_one_line():
     assert str(Failure("a\nb" + "x" * 400)) == "a b" + "x" * 297
+
+
+def test_answer_that_is_not_json_is_quoted(monkeypatch):
+    monkeypatch.setattr(connection, "RETRIES", 0)
+    with (
+        scripted_server(lambda _: (200, b"<html><title>Sign in</title>")) as url,
+        pytest.raises(UserError, match=r"the answer is not JSON: <html><title>Sign in"),
+    ):
+        load_model(f"openai:m@{url}", patience=1)
 
 
 @pytest.mark.parametrize("reply", [(200, b"not JSON"), (429, {}), (503, b"<html>busy</html>")])

@@ -146,8 +146,9 @@ class Endpoints:
             raise failure(error.status_code, error.response.text, error.response.headers) from error
         except openai.APIConnectionError as error:
             raise Failure(str(error.__cause__ or error) or type(error).__name__) from error
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            raise Failure("the answer is not JSON", 200) from None
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            # It may be the page of a proxy, whose beginning tells.
+            raise Failure(f"the answer is not JSON: {first_line(error)[:80]}", 200) from None
         if error_in(reply):
             raise failure(raw.http_response.status_code, raw.http_response.text, raw.headers)
         choice_of(reply)
@@ -161,7 +162,10 @@ def decoded(response: Any) -> Any:
     try:
         return response.json()
     except ValueError:
-        return json_or_events(response.text)
+        try:
+            return json_or_events(response.text)
+        except ValueError:
+            raise ValueError(response.text or "empty") from None
 
 
 def pause_after(attempt: int) -> float:

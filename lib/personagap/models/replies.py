@@ -37,10 +37,10 @@ FILTERED_STATUSES = (400, 403, 451)
 #: Temporary errors below 500: a time-out, a conflict, too early, too many requests.
 TEMPORARY = (408, 409, 425, 429)
 RETRY_AFTER = re.compile(
-    r'"retry[-_ ]?after(?P<ms>[-_ ]?ms)?"\s*:\s*"?(?P<number>\d+(?:\.\d+)?)'
+    r'"retry[-_ ]?after(?P<ms>[-_ ]?ms)?"\s*:\s*"?(?P<number>\d{1,9}(?:\.\d+)?)'
     # "Please try again in 1m20.5s" (OpenAI), "retryDelay": "34s" (Gemini)
-    r'|(?:(?:try again|retry) (?:in|after) |"retryDelay"\s*:\s*")(?:(?P<minutes>\d+) ?m'
-    r"(?:in\w*)? ?)?(?P<seconds>\d+(?:\.\d+)?) ?(?P<unit>ms|milli|s)",
+    r'|(?:(?:try again|retry) (?:in|after) |"retryDelay"\s*:\s*")(?:(?P<minutes>\d{1,9}) ?m'
+    r"(?:in\w*)? ?)?(?P<seconds>\d{1,9}(?:\.\d+)?) ?(?P<unit>ms|milli|s)",
     re.IGNORECASE,
 )
 #: Types of the parts of a message's content that are not its text.
@@ -129,7 +129,7 @@ def error_in(reply: Any) -> dict | None:
 def _status(error: Mapping) -> int:
     """Return the HTTP status that corresponds to an error inside a reply."""
     for code in map(str, (error.get("code"), error.get("status"), error.get("status_code"))):
-        if code.isdigit() and 400 <= int(code) < 600:
+        if re.fullmatch("[45][0-9][0-9]", code):
             return int(code)
     text = json.dumps(error)
     for status, words in STATUS_WORDS.items():
@@ -149,7 +149,8 @@ def wait_asked(headers: Mapping[str, str], text: str = "") -> float | None:
             continue
         return None if math.isnan(seconds) else max(0.0, seconds)
     if date := email.utils.parsedate_tz(headers.get("retry-after")):
-        return max(0.0, email.utils.mktime_tz(date) - time.time())
+        with contextlib.suppress(ValueError, OverflowError):  # a year without end
+            return max(0.0, email.utils.mktime_tz(date) - time.time())
     if not (match := RETRY_AFTER.search(text)):
         return None
     in_ms = match["ms"] or str(match["unit"]).lower().startswith("m")
