@@ -443,6 +443,13 @@ def test_full_disk_is_one_error_line_and_leaves_no_partial_notebook(make_request
     assert not (request.folder / "report.html").exists()
 
 
+def test_folder_deleted_during_its_run_is_one_line(make_request):
+    request = make_request("import shutil\nshutil.rmtree(output)")
+    with pytest.raises(UserError, match=r"was deleted during the run: run it again"):
+        execute.run(request)
+    assert "status" not in read_facts(request.folder)  # so that nothing takes it for a run
+
+
 def test_error_of_the_system_beneath_papermill_is_told(make_request, monkeypatch, capsys):
     """Such as a limit of open files that leaves the kernel no socket."""
 

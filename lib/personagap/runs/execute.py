@@ -71,8 +71,8 @@ class Job:
             # On a busy machine a killed kernel lives on for a while, and could still write. The
             # timeout is for orphans that nobody reaps, which stay zombies.
             psutil.wait_procs(processes, timeout=REAPED)
-        with contextlib.suppress(OSError):
-            # A full disk must not keep other runs from being stopped.
+        with contextlib.suppress(OSError, UserError):
+            # A full disk or a deleted folder must not keep other runs from being stopped.
             status = {"status": "interrupted", "error": "stopped before its end"}
             record(self.request.folder, **status, ended=now())
         # Last, since from now on the run may start again.
@@ -87,12 +87,16 @@ class Job:
         self._close_pipe()
         try:
             facts = read_facts(self.request.folder)
+            if "status" not in facts:
+                raise UserError(f"{self.request.folder} was deleted during the run: run it again")
             # The process was killed, perhaps for lack of memory, before it could record its end.
             if facts["status"] == "running":
                 error = f"its process ended with code {code} (a negative code is a signal)"
                 facts = record(self.request.folder, status="failed", error=error, ended=now())
         finally:
             os.close(self.lock)
+            # The number may be that of another file afterwards.
+            self.lock = -1
         return {**facts, "skipped": False}
 
 
@@ -228,8 +232,9 @@ def run(request: Request, *, force: bool = False, threads: int | None = None) ->
     try:
         return job.result()
     except BaseException:
-        # On Ctrl-C or SIGTERM, leave no process behind.
-        job.stop()
+        # On Ctrl-C or SIGTERM, leave no process behind. Without a lock it has ended already.
+        if job.lock >= 0:
+            job.stop()
         raise
 
 
