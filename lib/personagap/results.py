@@ -39,8 +39,7 @@ def require_columns(table: pd.DataFrame, what: str, *columns: str) -> None:
             raise UserError(f"{what} have no column {column!r}: give the name of one")
         if column not in table:
             needed = f"the columns needed are {', '.join(map(str, columns))}"
-            lacking = f"lack the column {column!r}{alike(column, table)}"
-            raise UserError(f"{what} {lacking}: {needed}")
+            raise UserError(f"{what} lack the column {column!r}{alike(column, table)}: {needed}")
         if (table.columns == column).sum() > 1:
             raise UserError(f"{what} have two columns {column!r}: leave one")
 
