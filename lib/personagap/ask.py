@@ -85,12 +85,11 @@ def ask(
 
     Returns
     -------
-    The ``responses`` table; ``text`` is what the user sees, ``outcome`` one of
-    ``schema.OUTCOMES``. A request on which the model failed has the outcome "failed" and no
-    text; it is not stored, so the next call sends it again. ``.attrs["asked"]`` counts the requests
-    that this call sent, which took ``.attrs["asking_seconds"]``; ``.attrs["unanswered"]`` counts
-    those that failed, ``.attrs["older"]``, if any, stored answers of older versions, whose text
-    includes the reasoning and which have no outcome.
+    The ``responses`` table; ``text`` is what the user sees, ``outcome`` one of ``schema.OUTCOMES``.
+    A request on which the model failed has the outcome "failed" and no text; it is not stored, so
+    the next call sends it again. ``.attrs["asked"]`` counts the requests that this call sent, in
+    ``.attrs["asking_seconds"]``; ``.attrs["unanswered"]`` those that failed, ``.attrs["older"]``,
+    if any, stored answers of older versions, with reasoning in their text and without outcome.
 
     Raises
     ------

@@ -120,10 +120,8 @@ def row_names(table: pd.DataFrame, key: list[str]) -> pd.Series:
 
 def compact(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table as text, estimates with their intervals: "0.480 [0.410, 0.550]"."""
-    shown, pairs = (
-        table.map(format_number).astype("str").mask(table.isna(), ""),
-        interval_columns(table),
-    )
+    pairs = interval_columns(table)
+    shown = table.map(format_number).astype("str").mask(table.isna(), "")
     for name in shown.columns[shown.columns.str.startswith("p_")]:
         shown[name] = shown[name].mask(table[name] < 0.001, "< 0.001")
     for name, (low, high) in pairs.items():

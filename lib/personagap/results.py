@@ -254,9 +254,7 @@ def add_holm(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return table.assign(**holm_columns(table, by))
 
 
-def holm_columns(
-    columns: pd.DataFrame | Mapping[str, Sequence], by: Sequence[str]
-) -> dict[str, Any]:
+def holm_columns(columns: pd.DataFrame | Mapping[str, Sequence], by: Sequence[str]) -> dict:
     """Return the columns that `add_holm` adds, for a table or a mapping of columns."""
     p_values = np.asarray(columns["p_value"], dtype=float)
     p_adjusted, names = np.full(len(p_values), np.nan), [""] * len(p_values)

@@ -165,10 +165,8 @@ class Resampling:
         clusters = np.maximum(self.clusters(where), 1)
         constant = (error < TINY) & (np.isin(values[0], [0, 1]) | (clusters == 1)) & share & varies
         if constant.any():
-            at_clusters = wilson_interval(
-                values[0], np.where(constant, clusters, np.nan), self.level
-            )
-            limits = np.where(constant, at_clusters, limits)
+            size = np.where(constant, clusters, np.nan)
+            limits = np.where(constant, wilson_interval(values[0], size, self.level), limits)
         return limits
 
     def _centre_and_error(

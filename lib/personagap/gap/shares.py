@@ -89,10 +89,10 @@ def means(
             # The same rating throughout: pseudo-clusters at one step of the scale, not of the size
             # of the mean as in `Resampling.interval`, because the zero of a scale is arbitrary.
             low, high = t_interval(mean[0], with_pseudo_clusters(0.0, 0.0, clusters)[1], df, level)
+        elif len(ids) > 1:
+            low, high = t_interval(mean[0], error, df, level)
         else:
-            low, high = (
-                t_interval(mean[0], error, df, level) if len(ids) > 1 else boot.interval(mean)
-            )
+            low, high = boot.interval(mean)
         row = {"metric": "share" if share else "mean", **dict(zip(by, group, strict=True))}
         row |= {"estimate": mean[0], "ci_low": low, "ci_high": high, "n": len(x)}
         method = boot.method
