@@ -16,6 +16,14 @@ from personagap.runs.request import Request
 BIAS = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
 
 
+def test_form_promises_no_difference_beyond_all_scores(tmp_path):
+    form = explorer.form(tmp_path)
+    form.fields["items_per_task"].value = "1"
+    assert " No difference from the control would be seen" in form.message.value
+    form.fields["items_per_task"].value = "8"
+    assert " Differences from the control of 70 points would be seen" in form.message.value
+
+
 def test_form_shows_the_command_and_its_cost(tmp_path, monkeypatch):
     form = explorer.form(tmp_path)
     assert form.notebook.value == BIAS and list(form.fields) == list(Request(BIAS).defaults)

@@ -100,11 +100,12 @@ class Form(widgets.VBox):
         text = f"At most {row['generations']:,.0f} requests{tokens}, less what is stored."
         if not pd.isna(row["pace"]):
             text += f" About {max(1, row['seconds'] / 60):,.0f} min, at the pace of {row['pace']}."
-        power = (
-            f" Differences from the control of {row['detectable']:.0f} points would be seen "
-            "(80 % power, at worst)."
-        )
-        return text if pd.isna(row["detectable"]) else text + power
+        if not pd.isna(row["detectable"]):
+            # No two scores differ by more than 100 points.
+            least = f"Differences from the control of {row['detectable']:.0f} points"
+            what = least if row["detectable"] <= 100 else "No difference from the control"
+            text += f" {what} would be seen (80 % power, at worst)."
+        return text
 
     def _run(self, _=None) -> None:
         """Run the notebook in a process of its own, while the form stays usable."""
